@@ -1,0 +1,24 @@
+"""The pack's nodes. One file per node, named like the engine stage it calls."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from ..show1_engine import host
+from .interpolate import Show1Interpolate
+from .keyframes import Show1Keyframes
+from .latent_expert_sr import Show1LatentExpertSR
+from .load import Show1LoadModel, Show1LoadTextEncoder
+from .pixel_sr import Show1PixelSR
+from .text import Show1TextEncode
+
+NODES: list[type[io.ComfyNode]] = [Show1LoadModel, Show1LoadTextEncoder, Show1TextEncode, Show1Keyframes,
+                                   Show1Interpolate, Show1PixelSR, Show1LatentExpertSR]
+
+
+class Show1Extension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return NODES
+
+
+async def comfy_entrypoint() -> Show1Extension:
+    host.register_folders()
+    return Show1Extension()

@@ -1,0 +1,37 @@
+"""Show1Interpolate."""
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..show1_engine import host
+from ..show1_engine.models.bundle import Show1Model
+from ..show1_engine.stages.interpolate import FACTOR, STAGE, InterpolateSettings, interpolate
+from ..show1_engine.stages.keyframes import FPS
+from .schema import (cfg_input, images_input, model_input, negative_input, positive_input, sampler_input, schema,
+                     seed_input, steps_input)
+from .sockets import Conditioning, texts
+
+
+class Show1Interpolate(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="Show1Interpolate", display_name="Interpolate Frames (Show-1)",
+            description="Three new frames between every two: F frames become 4(F-1)+1, at four times the rate.",
+            search_aliases=["show1", "show-1", "frame interpolation", "slow motion", "fps"],
+            inputs=[model_input("An interpolation model (show-1-interpolation)"),
+                    images_input(),
+                    positive_input("T5"),
+                    negative_input("The released script leaves it empty here."),
+                    steps_input(75), cfg_input(4.0), seed_input(),
+                    io.Float.Input("fps", default=FPS, min=0.01, max=240.0, step=0.01, optional=True,
+                                   tooltip="Frames per second of the input; the output's are four times that."),
+                    sampler_input()],
+            outputs=[io.Image.Output(display_name="images"), io.Float.Output(display_name="fps")])
+
+    @classmethod
+    def execute(cls, model: Show1Model, images: Tensor, positive: Conditioning, steps: int, cfg: float, seed: int,
+                negative: Conditioning | None = None, fps: float = FPS, sampler: str = "default") -> io.NodeOutput:
+        settings = InterpolateSettings(steps, cfg, seed, sampler)
+        images = interpolate(model, images, *texts(STAGE, positive, negative), settings, host.comfy_report())
+        return io.NodeOutput(host.to_output(images), fps * FACTOR)

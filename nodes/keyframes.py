@@ -1,0 +1,35 @@
+"""Show1Keyframes."""
+
+from comfy_api.latest import io
+
+from ..show1_engine import host
+from ..show1_engine.models.bundle import Show1Model
+from ..show1_engine.stages.keyframes import FPS, STAGE, KeyframeSettings, keyframes
+from .schema import (cfg_input, model_input, negative_input, positive_input, sampler_input, schema, seed_input,
+                     steps_input)
+from .sockets import Conditioning, texts
+
+
+class Show1Keyframes(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="Show1Keyframes", display_name="Generate Show-1 Keyframes",
+            description="Text to a few small keyframes in pixel space, where Show-1 keeps text and picture together.",
+            search_aliases=["show1", "show-1", "text to video", "t2v"],
+            inputs=[model_input("A keyframe model (show-1-base)"),
+                    positive_input("T5"),
+                    negative_input("The released script leaves it empty here."),
+                    io.Int.Input("width", default=64, min=8, max=1024, tooltip="Pixels; the model was trained on 64."),
+                    io.Int.Input("height", default=40, min=8, max=1024, tooltip="Pixels; the model was trained on 40."),
+                    io.Int.Input("num_frames", default=8, min=1, max=256,
+                                 tooltip="Keyframes, two per second; the model was trained on 8."),
+                    steps_input(75), cfg_input(9.0), seed_input(), sampler_input()],
+            outputs=[io.Image.Output(display_name="images"), io.Float.Output(display_name="fps")])
+
+    @classmethod
+    def execute(cls, model: Show1Model, positive: Conditioning, width: int, height: int, num_frames: int, steps: int,
+                cfg: float, seed: int, negative: Conditioning | None = None, sampler: str = "default") -> io.NodeOutput:
+        settings = KeyframeSettings(width, height, num_frames, steps, cfg, seed, sampler)
+        images = keyframes(model, *texts(STAGE, positive, negative), settings, host.comfy_report())
+        return io.NodeOutput(host.to_output(images), FPS)

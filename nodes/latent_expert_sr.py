@@ -1,0 +1,49 @@
+"""Show1LatentExpertSR."""
+
+from typing import Any
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..show1_engine import host
+from ..show1_engine.models.bundle import Show1Model
+from ..show1_engine.stages.latent_expert_sr import STAGE, LatentExpertSettings, latent_expert_sr
+from .schema import (cfg_input, images_input, model_input, negative_input, positive_input, sampler_input, schema,
+                     seed_input, steps_input)
+from .sockets import Conditioning, texts
+
+
+class Show1LatentExpertSR(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        follow = "0 follows the input's aspect (both 0: its size). Another aspect is cropped to, never squashed."
+        return schema(
+            node_id="Show1LatentExpertSR", display_name="Refine Video (Show-1 Latent Expert)",
+            description="Enlarges a clip, noises it part of the way and denoises it in latent space: cheap high "
+                        "resolution with new detail.",
+            search_aliases=["show1", "show-1", "video upscale", "video to video", "refine"],
+            inputs=[model_input("A latent expert (show-1-sr2)"),
+                    images_input(),
+                    positive_input("OpenCLIP"),
+                    negative_input("The released script says \"low resolution, blur\" here."),
+                    io.Int.Input("width", default=576, min=0, max=8192, tooltip=f"Pixels; trained on 576. {follow}"),
+                    io.Int.Input("height", default=320, min=0, max=8192, tooltip=f"Pixels; trained on 320. {follow}"),
+                    steps_input(50), cfg_input(15.0),
+                    io.Float.Input("strength", default=0.8, min=0.0, max=1.0, step=0.01,
+                                   tooltip="How far up the noise the clip starts: 0 keeps it, 1 starts from noise. Only "
+                                           "steps x strength steps are run; the expert was trained up to 0.9."),
+                    seed_input(),
+                    io.Vae.Input("vae", optional=True,
+                                 tooltip="Another VAE of Stable Diffusion 1.5's type instead of the model's own."),
+                    sampler_input()],
+            outputs=[io.Image.Output(display_name="images")])
+
+    @classmethod
+    def execute(cls, model: Show1Model, images: Tensor, positive: Conditioning, width: int, height: int, steps: int,
+                cfg: float, strength: float, seed: int, negative: Conditioning | None = None, vae: Any = None,
+                sampler: str = "default") -> io.NodeOutput:
+        settings = LatentExpertSettings(width, height, steps, cfg, strength, seed, sampler)
+        codec = None if vae is None else host.ComfyVae(vae)
+        images = latent_expert_sr(model, images, *texts(STAGE, positive, negative), settings, codec,
+                                  host.comfy_report())
+        return io.NodeOutput(host.to_output(images))

@@ -1,0 +1,78 @@
+"""Show1LoadModel and Show1LoadTextEncoder."""
+
+from comfy_api.latest import io
+
+from ..show1_engine import host
+from ..show1_engine.checkpoints.find import Found, find_models, find_text_encoders
+from ..show1_engine.errors import CheckpointError
+from ..show1_engine.loading import DTYPES, load_model, load_text_encoder
+from ..show1_engine.micro.export import WEIGHTS
+from .schema import schema
+from .sockets import Model, TextEncoder
+
+_NONE = "no model found: put one into models/show1"
+
+
+def _models() -> dict[str, Found]:
+    return {**_bundled(find_models([WEIGHTS])), **find_models(host.model_folders())}
+
+
+def _text_encoders() -> dict[str, Found]:
+    return {**_bundled(find_text_encoders([WEIGHTS])), **find_text_encoders(host.model_folders())}
+
+
+def _bundled(found: dict[str, Found]) -> dict[str, Found]:
+    return {f"micro/{name}": item for name, item in found.items()}
+
+
+def _chosen(node: str, found: dict[str, Found], name: str) -> Found:
+    if name in found:
+        return found[name]
+    there = ", ".join(found) or "none"
+    raise CheckpointError(f"{node}: there is no '{name}'. Put it into models/show1 as a diffusers-layout folder "
+                          f"(or a .safetensors from 'convert') and press R. Found: {there}")
+
+
+def _dtype_input() -> io.Input:
+    return io.Combo.Input("weight_dtype", options=list(DTYPES), default="default", optional=True,
+                          tooltip="How the weights are kept in memory. \"default\" is ComfyUI's choice for your device; "
+                                  "fp8 halves fp16 at some loss of quality.")
+
+
+class Show1LoadModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="Show1LoadModel", display_name="Load Show-1 Model",
+            description="Loads one model of the Show-1 cascade: keyframes, interpolation, super-resolution or the "
+                        "latent expert.",
+            search_aliases=["show1", "show-1", "text to video", "load model"],
+            inputs=[io.Combo.Input("model_name", options=list(_models()) or [_NONE],
+                                   tooltip="Models in models/show1 and models/diffusers, and the bundled micro models."),
+                    _dtype_input()],
+            outputs=[Model.Output(display_name="model")])
+
+    @classmethod
+    def execute(cls, model_name: str, weight_dtype: str = "default") -> io.NodeOutput:
+        found = _chosen("Show1LoadModel", _models(), model_name)
+        return io.NodeOutput(load_model(found.path, host.ComfyRuntime(), weight_dtype, model_name))
+
+
+class Show1LoadTextEncoder(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="Show1LoadTextEncoder", display_name="Load Show-1 Text Encoder",
+            description="Loads the text encoder that lies with a model: T5 for the pixel stages, OpenCLIP for the "
+                        "latent expert. Core CLIPLoader with a t5xxl file serves as well as T5.",
+            search_aliases=["show1", "t5", "openclip"],
+            inputs=[io.Combo.Input("name", options=list(_text_encoders()) or [_NONE],
+                                   tooltip="Folders with text_encoder and tokenizer in models/show1 and "
+                                           "models/diffusers, and the bundled micro ones."),
+                    _dtype_input()],
+            outputs=[TextEncoder.Output(display_name="text_encoder")])
+
+    @classmethod
+    def execute(cls, name: str, weight_dtype: str = "default") -> io.NodeOutput:
+        found = _chosen("Show1LoadTextEncoder", _text_encoders(), name)
+        return io.NodeOutput(load_text_encoder(found.path, host.ComfyRuntime(), weight_dtype, name))

@@ -1,0 +1,59 @@
+"""Show1PixelSR."""
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..show1_engine import host
+from ..show1_engine.models.bundle import Show1Model
+from ..show1_engine.sampling.windows import chained_windows
+from ..show1_engine.stages.common import shifted
+from ..show1_engine.stages.pixel_sr import (FIRST_FRAME_SETTINGS, STAGE, WINDOW, PixelSRSettings, first_frame_sr,
+                                            pixel_sr)
+from .schema import (cfg_input, images_input, model_input, negative_input, noise_level_input, positive_input,
+                     sampler_input, schema, seed_input, steps_input)
+from .sockets import Conditioning, Model, texts
+
+_FIRST = FIRST_FRAME_SETTINGS
+
+
+class Show1PixelSR(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="Show1PixelSR", display_name="Upscale Video Pixels (Show-1)",
+            description="Super-resolution x4 in pixel space, in windows of eight frames chained by their first frame. "
+                        "Any number of frames.",
+            search_aliases=["show1", "show-1", "video upscale", "super resolution"],
+            inputs=[model_input("A pixel super-resolution model (show-1-sr1)"),
+                    images_input(),
+                    positive_input("T5"),
+                    negative_input("The released script leaves it empty here."),
+                    steps_input(125), cfg_input(7.0), noise_level_input(250), seed_input(),
+                    io.Image.Input("first_frame", optional=True,
+                                   tooltip="The first frame at the target's aspect, from any upscaler; the clip follows "
+                                           "it. Without it and without a model for it, the model starts on its own."),
+                    Model.Input("first_frame_model", optional=True,
+                                tooltip="A 2-D super-resolution model (DeepFloyd IF-II-L) that makes the first frame. "
+                                        "Not used when first_frame is connected."),
+                    steps_input(_FIRST.steps, "first_frame_steps", optional=True),
+                    cfg_input(_FIRST.cfg, "first_frame_cfg", optional=True),
+                    noise_level_input(_FIRST.noise_level, "first_frame_noise_level", optional=True),
+                    sampler_input()],
+            outputs=[io.Image.Output(display_name="images")])
+
+    @classmethod
+    def execute(cls, model: Show1Model, images: Tensor, positive: Conditioning, steps: int, cfg: float,
+                noise_level: int, seed: int, negative: Conditioning | None = None, first_frame: Tensor | None = None,
+                first_frame_model: Show1Model | None = None, first_frame_steps: int = _FIRST.steps,
+                first_frame_cfg: float = _FIRST.cfg, first_frame_noise_level: int = _FIRST.noise_level,
+                sampler: str = "default") -> io.NodeOutput:
+        text = texts(STAGE, positive, negative)
+        settings = PixelSRSettings(steps, cfg, noise_level, seed, sampler)
+        report = bar = host.comfy_report()
+        if first_frame is None and first_frame_model is not None:
+            total = first_frame_steps + steps * len(chained_windows(len(images), WINDOW))
+            first = PixelSRSettings(first_frame_steps, first_frame_cfg, first_frame_noise_level, seed, sampler)
+            first_frame = first_frame_sr(first_frame_model, images, *text, first, shifted(bar, 0, total))
+            report = shifted(bar, first_frame_steps, total)
+        images = pixel_sr(model, images, *text, settings, first_frame, report)
+        return io.NodeOutput(host.to_output(images))

@@ -1,0 +1,61 @@
+"""V3 schemas that every ComfyUI from 0.3.75 on accepts, and the inputs several nodes share."""
+
+import dataclasses
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..show1_engine.sampling.schedules import SAMPLERS
+from .sockets import Model
+
+CATEGORY = "video/Show-1"
+
+
+def schema(**fields: Any) -> io.Schema:
+    """io.Schema without the fields this host does not know yet (such as search_aliases)."""
+    known = {field.name for field in dataclasses.fields(io.Schema)}
+    return io.Schema(category=CATEGORY, **{name: value for name, value in fields.items() if name in known})
+
+
+def model_input(what: str) -> io.Input:
+    return Model.Input("model", tooltip=f"{what}, from Load Show-1 Model.")
+
+
+def images_input() -> io.Input:
+    return io.Image.Input("images", tooltip="Frames from any node, in order: any count, any size, alpha is kept.")
+
+
+def positive_input(reads: str) -> io.Input:
+    return io.Conditioning.Input("positive", tooltip=f"What to see, encoded by {reads} (Encode Show-1 Text).")
+
+
+def negative_input(advice: str) -> io.Input:
+    return io.Conditioning.Input("negative", optional=True,
+                                 tooltip=f"What to avoid. Not connected: the empty prompt. {advice}")
+
+
+def steps_input(default: int, name: str = "steps", optional: bool = False) -> io.Input:
+    return io.Int.Input(name, default=default, min=1, max=1000, optional=optional,
+                        tooltip=f"Sampling steps, 1 to 1000. The released script takes {default}; time grows with it.")
+
+
+def cfg_input(default: float, name: str = "cfg", optional: bool = False) -> io.Input:
+    return io.Float.Input(name, default=default, min=0.0, max=50.0, step=0.1, optional=optional,
+                          tooltip=f"Classifier-free guidance scale, 0 to 50. Released: {default}. Up to 1 switches "
+                                  "guidance off and halves the time.")
+
+
+def noise_level_input(default: int, name: str = "noise_level", optional: bool = False) -> io.Input:
+    return io.Int.Input(name, default=default, min=0, max=999, optional=optional,
+                        tooltip=f"Noise put on the enlarged frames before they guide the model, 0 to 999. Released: "
+                                f"{default}. More lets the model invent, less keeps it to its input.")
+
+
+def seed_input() -> io.Input:
+    return io.Int.Input("seed", default=0, min=0, max=2**63 - 1, control_after_generate=True,
+                        tooltip="The same seed, inputs and device give the same frames.")
+
+
+def sampler_input() -> io.Input:
+    return io.Combo.Input("sampler", options=list(SAMPLERS), default="default", optional=True,
+                          tooltip="\"default\" samples as the checkpoint's own scheduler config says.")

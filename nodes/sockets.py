@@ -1,0 +1,38 @@
+"""Types of our own links, and how text travels in core CONDITIONING."""
+
+from typing import Any
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..show1_engine.errors import InputError
+
+Model = io.Custom("SHOW1_MODEL")
+TextEncoder = io.Custom("SHOW1_TEXT_ENCODER")
+
+_EMPTY = "show1_empty"  # the empty prompt's states, for stages whose negative is not connected
+
+Conditioning = list[list[Any]]
+
+
+def conditioning(states: Tensor, empty: Tensor) -> Conditioning:
+    """Core CONDITIONING that holds a prompt's states and, beside it, the empty prompt's; (1, 77, width) each."""
+    return [[states, {_EMPTY: empty}]]
+
+
+def texts(stage: str, positive: Conditioning, negative: Conditioning | None) -> tuple[Tensor, Tensor]:
+    """The states of both prompts. A negative that is not connected is the model's own empty prompt."""
+    states = _states(stage, "positive", positive)
+    if negative is not None:
+        return states, _states(stage, "negative", negative)
+    empty = positive[0][1].get(_EMPTY)
+    if empty is None:
+        raise InputError(f"{stage}: 'negative' is not connected, and 'positive' does not come from Show1TextEncode, "
+                         "which would bring the empty prompt along; connect a negative prompt")
+    return states, empty
+
+
+def _states(stage: str, name: str, value: Conditioning) -> Tensor:
+    if len(value) != 1:
+        raise InputError(f"{stage}: '{name}' holds {len(value)} prompts; Show-1 reads one, so do not combine prompts")
+    return value[0][0]

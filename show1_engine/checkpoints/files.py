@@ -1,0 +1,161 @@
+"""Weights and JSON out of files, safely: safetensors, or torch's weights-only reader, memory-mapped.
+
+Every function raises CheckpointError, naming the file, what is wrong with it and what to do.
+"""
+
+import json
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..errors import CheckpointError
+from . import damage
+
+Weights = dict[str, Tensor]
+
+# What the weights-only reader raises on bytes that are no pickle, or a broken one.
+_BROKEN_PICKLE = (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, LookupError, AttributeError,
+                  TypeError, AssertionError)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. -Infinity and NaN are allowed: diffusers writes them."""
+    _require(path)
+    try:
+        value = json.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"'{path}' {damage.of_json(path, error)}.") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"'{path}' holds no JSON object ({{...}}). Download it again.")
+    return value
+
+
+def read_weights(folder: Path, stems: tuple[str, ...], prefer_fp16: bool = False) -> tuple[Weights, Path]:
+    """Name -> memory-mapped tensor, and the file (or shard index) they came from.
+
+    Looks in `folder` for each stem as .safetensors, then as .bin, each whole or in shards, plain before .fp16
+    (`prefer_fp16`: after).
+    """
+    for name in _candidates(stems, prefer_fp16):
+        path = folder / name
+        if path.is_file():
+            return (read_shards(path) if name.endswith(".json") else read_file(path)), path
+    raise CheckpointError(f"'{folder}' holds no weights{_instead(folder)}. "
+                          f"Copy {stems[0]}.safetensors (or .bin, or all shards and their index) into it.")
+
+
+def read_file(path: Path) -> Weights:
+    """The weights of one .safetensors or .bin file."""
+    return read_safetensors(path) if path.suffix == ".safetensors" else read_pickle(path)
+
+
+def read_safetensors(path: Path, prefix: str = "") -> Weights:
+    """The tensors whose names begin with `prefix`, which is taken off."""
+    _require(path)
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {name[len(prefix):]: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except SafetensorError as error:
+        raise CheckpointError(f"'{path}' {damage.of_safetensors(path)}.") from error
+
+
+def read_pickle(path: Path) -> Weights:
+    """The tensors of a torch pickle, by torch's weights-only reader: code inside is refused, never run."""
+    _require(path)
+    if torch.__version__ < (2, 6):
+        # CVE-2025-32434: the weights-only reader of earlier versions can be made to run code.
+        raise CheckpointError(f"'{path}' was not opened: PyTorch {torch.__version__} cannot read pickles safely. "
+                              "Update to PyTorch 2.6 or later, or get the model as .safetensors.")
+    try:
+        with path.open("rb") as file:
+            zipped = file.read(2) == b"PK"  # the older tar-less format cannot be mapped
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except PermissionError as error:
+        raise unreadable(path, error) from error
+    except _BROKEN_PICKLE as error:
+        # torch's own message ends in the advice to switch the safety off: not passed on.
+        raise CheckpointError(f"'{path}' {damage.of_pickle(path, error)}.") from None
+    if not isinstance(content, dict) or not all(isinstance(name, str) and _is_plain(value)
+                                                for name, value in content.items()):
+        raise CheckpointError(f"'{path}' holds no weights by name, but something else. Use the model's own file.")
+    return content
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided
+
+
+def read_shards(index: Path) -> Weights:
+    """The weights of all shards that a *.index.json names; shards lie beside it."""
+    places = _shards_of(index)
+    missing = sorted({name for name in places.values() if not (index.parent / name).is_file()})
+    if missing:
+        raise CheckpointError(f"'{index}' needs {first_few(missing)} beside it. Download the missing shards.")
+    weights: Weights = {}
+    for name in sorted(set(places.values())):
+        shard = read_file(index.parent / name)
+        wanted = [key for key, place in places.items() if place == name]
+        absent = [key for key in wanted if key not in shard]
+        if absent:
+            raise CheckpointError(f"'{index}' says that {first_few(absent)} is in '{name}', but it is not. "
+                                  "Index and shards are of different models: download both again.")
+        weights.update((key, shard[key]) for key in wanted)
+    return weights
+
+
+def _shards_of(index: Path) -> dict[str, str]:
+    """Tensor name -> file name. Only plain names of the index's own kind are let through: an index cannot reach
+    out of its folder, nor lead from a .safetensors index to a pickle."""
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise CheckpointError(f"'{index}' has no weight_map. Download it again.")
+    kind = ".safetensors" if ".safetensors." in index.name else ".bin"
+    for name in places.values():
+        if not isinstance(name, str) or not name.endswith(kind) or any(c in name for c in "/\\:\0"):
+            raise CheckpointError(f"'{index}' names the shard {name!r}, which is not a {kind} file in its own "
+                                  "folder. Get the index from a source you trust.")
+    return places
+
+
+def _candidates(stems: tuple[str, ...], prefer_fp16: bool) -> Iterator[str]:
+    for kind in (".safetensors", ".bin"):
+        for variant in (".fp16", "") if prefer_fp16 else ("", ".fp16"):
+            for stem in stems:
+                yield f"{stem}{variant}{kind}"
+                yield f"{stem}{variant}{kind}.index.json"
+                yield f"{stem}{kind}.index{variant}.json"  # diffusers' and transformers' place for the variant
+
+
+def _require(path: Path) -> None:
+    if path.is_dir():
+        raise CheckpointError(f"'{path}' is a folder; a file was expected.")
+    if not path.is_file():
+        raise CheckpointError(f"'{path}' is missing. Download it, or copy the whole model folder again.")
+
+
+def unreadable(path: Path, error: OSError) -> CheckpointError:
+    """The error for a file that the system does not let us read."""
+    return CheckpointError(f"'{path}' cannot be read: {error.strerror or error}.")
+
+
+def _instead(folder: Path) -> str:
+    """What a folder without weights holds, for the message: a half-finished download has a telling name."""
+    if not folder.is_dir():
+        return " (there is no such folder)"
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name != "config.json")
+    return f" (only {first_few(names)})" if names else ""
+
+
+def first_few(names: list[str], most: int = 3) -> str:
+    """The first few names and how many more there are."""
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest

@@ -1,0 +1,101 @@
+"""Frames between stages: (F, H, W, C) float32 in [0, 1], and (1, 3, F, H, W) in [-1, 1] as models see them."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from .errors import InputError
+
+
+def checked(stage: str, name: str, images: Tensor) -> Tensor:
+    """`images` as float32 RGB or RGBA frames (F, H, W, 3 or 4).
+
+    Grey becomes RGB. Raises InputError for no frames, a wrong shape, or NaN and infinite values.
+    """
+    if images.ndim != 4 or images.shape[-1] not in (1, 3, 4) or 0 in images.shape:
+        raise InputError(f"{stage}: '{name}' has shape {tuple(images.shape)}; give frames of shape "
+                         "(frames, height, width, channels) with 1, 3 or 4 channels")
+    images = images.float()
+    bad = ~torch.isfinite(images).flatten(1).all(dim=1)
+    if bad.any():
+        raise InputError(f"{stage}: '{name}' has NaN or infinite values in frame {int(bad.nonzero()[0])} of "
+                         f"{len(images)}; the stage before it failed (half precision overflow?), run it in fp32 or bf16")
+    return images.expand(*images.shape[:-1], 3) if images.shape[-1] == 1 else images
+
+
+def split_alpha(images: Tensor) -> tuple[Tensor, Tensor | None]:
+    """RGB frames, and the alpha channel (F, H, W, 1) if there is one."""
+    return images[..., :3], images[..., 3:] if images.shape[-1] == 4 else None
+
+
+def with_alpha(images: Tensor, alpha: Tensor | None) -> Tensor:
+    """RGB frames with an alpha channel of any frame count and size, resized (linearly) to fit."""
+    if alpha is None:
+        return images
+    volume = rearrange(alpha, "f h w c -> 1 c f h w")
+    volume = F.interpolate(volume, size=images.shape[:3], mode="trilinear", align_corners=True)
+    return torch.cat([images, rearrange(volume, "1 c f h w -> f h w c")], dim=-1)
+
+
+def to_model(images: Tensor, device: torch.device) -> Tensor:
+    """(F, H, W, 3) in [0, 1] -> (1, 3, F, H, W) float32 in [-1, 1]."""
+    return rearrange(images.to(device), "f h w c -> 1 c f h w") * 2 - 1
+
+
+def from_model(video: Tensor) -> Tensor:
+    """(1, 3, F, H, W) in [-1, 1] -> (F, H, W, 3) in [0, 1] on the CPU, not clamped (models overshoot by a hair)."""
+    return rearrange(video / 2 + 0.5, "1 c f h w -> f h w c").float().cpu()
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """8-bit frames as the original makes them: clamped and truncated, not rounded."""
+    return (images.clamp(0, 1) * 255).to(torch.uint8)
+
+
+def pad_to_multiple(video: Tensor, multiple: int) -> Tensor:
+    """(B, C, F, H, W) extended at the bottom and right by its edge pixels so that a model's levels divide it."""
+    height, width = video.shape[-2:]
+    padding = (0, -width % multiple, 0, -height % multiple)
+    return F.pad(video, (*padding, 0, 0), mode="replicate") if any(padding) else video
+
+
+def resize(video: Tensor, height: int, width: int) -> Tensor:
+    """(B, C, F, H, W) resized bicubically with antialiasing, each frame for itself."""
+    if video.shape[-2:] == (height, width):
+        return video
+    flat = rearrange(video, "b c f h w -> (b f) c h w")
+    flat = F.interpolate(flat, size=(height, width), mode="bicubic", antialias=True, align_corners=False)
+    return rearrange(flat, "(b f) c h w -> b c f h w", b=video.shape[0])
+
+
+def resize_bilinear(video: Tensor, height: int, width: int) -> Tensor:
+    """(B, C, F, H, W) resized bilinearly with aligned corners, as super-resolution models were trained to see it."""
+    flat = rearrange(video, "b c f h w -> (b f) c h w")
+    flat = F.interpolate(flat, size=(height, width), mode="bilinear", align_corners=True)
+    return rearrange(flat, "(b f) c h w -> b c f h w", b=video.shape[0])
+
+
+def cover(video: Tensor, height: int, width: int) -> Tensor:
+    """Resized to cover height x width without changing the aspect, the overhang cut off evenly."""
+    old_height, old_width = video.shape[-2:]
+    scale = max(height / old_height, width / old_width)
+    tall, wide = max(height, round(old_height * scale)), max(width, round(old_width * scale))
+    video = resize(video, tall, wide)
+    top, left = (tall - height) // 2, (wide - width) // 2
+    return video[..., top:top + height, left:left + width]
+
+
+def contact_sheet(images: Tensor, columns: int | None = None, gap: int = 1) -> Tensor:
+    """All frames in one picture (H', W', 3), uint8, row by row."""
+    images = images[..., :3].float().cpu()
+    count, height, width, _ = images.shape
+    columns = columns or math.ceil(math.sqrt(count * height / width))
+    rows = math.ceil(count / columns)
+    sheet = torch.ones(rows * (height + gap) - gap, columns * (width + gap) - gap, 3)
+    for i, image in enumerate(images):
+        y, x = i // columns * (height + gap), i % columns * (width + gap)
+        sheet[y:y + height, x:x + width] = image
+    return (sheet.clamp(0, 1) * 255).round().to(torch.uint8)

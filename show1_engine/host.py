@@ -1,0 +1,290 @@
+"""The one module that knows ComfyUI: devices, memory manager, folders, progress, cancel.
+
+A runtime says which layers models are built from, in which dtypes, and manages where they live. `PlainRuntime` is
+plain torch on one device; `ComfyRuntime` hands everything to ComfyUI's memory manager. Both give out handles.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from einops import rearrange
+from torch import Generator, Tensor, nn
+
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from .sampling.loop import Report
+
+UNET, TEXT, VAE = "unet", "text", "vae"  # a network's role: the host has a dtype and a device for each
+
+
+class Handle(Protocol):
+    """A network whose place in memory is somebody else's business."""
+
+    module: nn.Module
+    dtype: torch.dtype  # what it computes in
+
+    def load(self, memory_required: int) -> torch.device:
+        """Makes the network ready, with `memory_required` bytes left for activations; returns where it computes."""
+
+
+class PlainHandle:
+    def __init__(self, module: nn.Module, dtype: torch.dtype, runtime: "PlainRuntime"):
+        self.module, self.dtype, self._runtime = module, dtype, runtime
+
+    def load(self, memory_required: int = 0) -> torch.device:
+        self._runtime.make_resident(self.module)
+        return self._runtime.device
+
+
+class PlainRuntime:
+    """Plain torch: one model at a time on the device, the others in main memory."""
+
+    ops = nn
+
+    def __init__(self, device: str = "cpu", dtype: torch.dtype = torch.float32):
+        self.device, self.dtype = torch.device(device), dtype
+        self._resident: nn.Module | None = None
+
+    def dtypes(self, role: str, requested: torch.dtype | None, parameters: int) -> tuple[torch.dtype, torch.dtype]:
+        """Storage and compute dtype: the same one, since nothing casts layers here."""
+        dtype = requested or self.dtype
+        if dtype.itemsize == 1:
+            raise InputError("fp8 storage needs ComfyUI's castable layers; use fp32, fp16 or bf16 here")
+        return dtype, dtype
+
+    def build_text(self, kind: str, config: dict[str, Any]) -> nn.Module:
+        from .models.text import TransformersText
+
+        return TransformersText(kind, config)
+
+    def manage(self, role: str, module: nn.Module, dtype: torch.dtype) -> PlainHandle:
+        return PlainHandle(module, dtype, self)
+
+    def make_resident(self, module: nn.Module) -> None:
+        if self._resident is not None and self._resident is not module:
+            self._resident.to("cpu")
+        self._resident = module.to(self.device)
+
+
+class Patchable(nn.Module):
+    """What a ModelPatcher manages: weight keys start with `diffusion_model.`, and `.device` can be assigned."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.diffusion_model = network
+        self.device = None
+
+
+class ComfyHandle:
+    def __init__(self, patcher: Any, dtype: torch.dtype):
+        self.patcher, self.dtype = patcher, dtype
+
+    @property
+    def module(self) -> nn.Module:
+        return self.patcher.model.diffusion_model
+
+    def load(self, memory_required: int = 0) -> torch.device:
+        import comfy.model_management as mm
+
+        mm.load_models_gpu([self.patcher], memory_required=memory_required)
+        return self.patcher.load_device
+
+
+class ComfyRuntime:
+    """ComfyUI's memory manager: castable layers, partial loading, its dtypes and devices."""
+
+    @property
+    def ops(self) -> Any:
+        import comfy.ops
+
+        return comfy.ops.manual_cast
+
+    def dtypes(self, role: str, requested: torch.dtype | None, parameters: int) -> tuple[torch.dtype, torch.dtype]:
+        """Storage and compute dtype: the host's choice, or the user's storage and what the device computes it in."""
+        import comfy.model_management as mm
+
+        if role == TEXT:  # computed in float32 from any storage, as the host does
+            return requested or mm.text_encoder_dtype(mm.text_encoder_device()), torch.float32
+        if role == VAE:
+            dtype = requested or mm.vae_dtype(mm.vae_device(), [torch.bfloat16, torch.float32])
+            return dtype, dtype
+        supported = [torch.float16, torch.bfloat16, torch.float32]
+        storage = requested or mm.unet_dtype(model_params=parameters, supported_dtypes=supported)
+        compute = mm.unet_manual_cast(storage, mm.get_torch_device(), supported)
+        return storage, compute or storage
+
+    def build_text(self, kind: str, config: dict[str, Any]) -> nn.Module:
+        return _ComfyText(kind, config)
+
+    def manage(self, role: str, module: nn.Module, dtype: torch.dtype) -> ComfyHandle:
+        import comfy.model_management as mm
+        import comfy.model_patcher
+        from comfy.patcher_extension import CallbacksMP
+
+        places = {UNET: (mm.get_torch_device, mm.unet_offload_device), VAE: (mm.vae_device, mm.vae_offload_device),
+                  TEXT: (mm.text_encoder_device, mm.text_encoder_offload_device)}[role]
+        # Looked up now: newer hosts put their dynamic patcher here at start-up.
+        cls = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+        patcher = cls(Patchable(_castable(module)), *(place() for place in places))
+        patcher.add_callback(CallbacksMP.ON_LOAD, _move_rest)
+        return ComfyHandle(patcher, dtype)
+
+
+def _castable(module: nn.Module) -> nn.Module:
+    """Turns torch's own layers (of diffusers' VAE) into the host's castable ones, in place."""
+    import comfy.ops
+
+    for layer in module.modules():
+        twin = getattr(comfy.ops.manual_cast, type(layer).__name__, None) if type(layer).__module__.startswith(
+            "torch.nn") else None
+        if twin is not None and getattr(layer, "weight", None) is not None:
+            layer.__class__ = twin
+            if not hasattr(layer, "bias"):
+                layer.bias = None
+    return module
+
+
+def _move_rest(patcher: Any, device: torch.device, *_: Any) -> None:
+    """Partial loading moves castable layers only: buffers and lone parameters follow here."""
+    for module in patcher.model.modules():
+        if not hasattr(module, "comfy_cast_weights"):
+            module._apply(lambda t: t.to(device), recurse=False)
+
+
+class _ComfyText(nn.Module):
+    """The host's own T5 and CLIP text model as `network(ids, mask)`: castable, fp8 included."""
+
+    def __init__(self, kind: str, config: dict[str, Any]):
+        super().__init__()
+        import comfy.clip_model
+        import comfy.ops
+        import comfy.text_encoders.t5
+
+        self.kind = kind
+        cls = {"t5": comfy.text_encoders.t5.T5, "clip": comfy.clip_model.CLIPTextModel}[kind]
+        config = {"dense_act_fn": "gelu_pytorch_tanh", "is_gated_act": True, **config}
+        if config["dense_act_fn"] == "gelu_new":  # the same tanh approximation by its other name
+            config["dense_act_fn"] = "gelu_pytorch_tanh"
+        self.model = cls(config, torch.float32, "meta", comfy.ops.manual_cast)
+        if kind == "clip":
+            self.model.text_projection = nn.Identity()  # the pooled output is not used
+
+    def forward(self, ids: Tensor, mask: Tensor | None) -> Tensor:
+        if self.kind == "t5":
+            return self.model(ids, attention_mask=mask, dtype=torch.float32)[0]
+        return self.model(ids)[0]
+
+
+class ComfyVae:
+    """A VAE from the host's own loader as the latent stage's codec (Stable Diffusion 1.5's latent space)."""
+
+    scaling = 0.18215
+
+    def __init__(self, vae: Any):
+        self._vae, self.factor = vae, 8
+
+    def encode(self, video: Tensor, source: Generator) -> Tensor:
+        pixels = rearrange(video / 2 + 0.5, "1 c f h w -> f h w c")
+        seed = int(torch.randint(2**31, (), generator=source))
+        with torch.random.fork_rng(devices=[]):  # the host's VAE draws its posterior noise from the global generator
+            torch.manual_seed(seed)
+            latents = self._vae.encode(pixels)
+        if latents.ndim != 4 or latents.shape[1] != 4:
+            raise InputError(f"Show1LatentExpertSR: 'vae' makes latents of shape {tuple(latents.shape)}; the expert "
+                             "needs Stable Diffusion 1.5's type (4 channels, one eighth of the size)")
+        return rearrange(latents.float() * self.scaling, "f c h w -> 1 c f h w")
+
+    def decode(self, latents: Tensor) -> Tensor:
+        pixels = self._vae.decode(rearrange(latents / self.scaling, "1 c f h w -> f c h w"))
+        return rearrange(pixels.float(), "f h w c -> 1 c f h w") * 2 - 1
+
+
+def encode_with_clip(clip: Any, texts: list[str], clean_caption: bool = False) -> Tensor:
+    """Text states (len(texts), 77, width) from a core CLIP that holds T5 v1.1 XXL or OpenCLIP-H.
+
+    Equal to our own text encoders on the same weights: 77 tokens, no prompt weights, pads kept, masked inside T5 only.
+    """
+    from .models.text import caption, fixed
+
+    clip.cond_stage_model.reset_clip_options()  # a "CLIP set last layer" is for other models
+    for name, key in (("t5xxl", "t5xxl"), ("clip_h", "h")):
+        encoder = getattr(clip.cond_stage_model, name, None)
+        if encoder is not None:
+            break
+    else:
+        raise InputError("Show1TextEncode: this CLIP holds neither T5 v1.1 XXL (pixel stages) nor OpenCLIP-H (latent "
+                         "expert); load a t5xxl file with CLIPLoader, or use Show1LoadTextEncoder")
+    clip.load_model()
+    states = []
+    for text in texts:
+        text = caption(text, clean_caption) if key == "t5xxl" else fixed(text)
+        tokens = clip.tokenize(text, disable_weights=True)[key]
+        special = encoder.special_tokens
+        states.append(_encode_tokens(encoder, _cut_to_77(tokens, special.get("start"), special["end"])))
+    return torch.cat(states).float().cpu()
+
+
+def _cut_to_77(chunks: list[list[tuple]], start: int | None, end: int) -> list[list[tuple]]:
+    """The host's token chunks of any length as one of 77: the text cut short, its end token, pads of id 0."""
+    text = []
+    for chunk in chunks:
+        ids = [pair[0] for pair in chunk]
+        text += ids[start is not None:ids.index(end) if end in ids else len(ids)]
+    ids = ([] if start is None else [start]) + text
+    ids = ids[:76] + [end]
+    return [[(token, 1.0) for token in ids + [0] * (77 - len(ids))]]
+
+
+def _encode_tokens(encoder: Any, tokens: list[list[tuple]]) -> Tensor:
+    before = encoder.enable_attention_masks, encoder.zero_out_masked
+    encoder.enable_attention_masks, encoder.zero_out_masked = hasattr(encoder.transformer, "shared"), False
+    try:
+        return encoder.encode_token_weights(tokens)[0]
+    finally:
+        encoder.enable_attention_masks, encoder.zero_out_masked = before
+
+
+def comfy_report() -> "Report":
+    """A report() that moves the node's progress bar, shows the clip so far, and stops where the user cancels."""
+    import comfy.model_management as mm
+    import comfy.utils
+
+    bar = comfy.utils.ProgressBar(1)  # every update says its total
+
+    def report(step: int, total: int, preview: Any = None) -> None:
+        mm.throw_exception_if_processing_interrupted()
+        bar.update_absolute(step, total, _picture(preview()) if preview else None)
+
+    return report
+
+
+def _picture(frames: Tensor) -> tuple[str, Any, int]:
+    """Frames (F, H, W, 3) as the host's preview: one contact sheet, its longer side 512 pixels."""
+    from PIL import Image
+
+    from .frames import contact_sheet
+
+    return "JPEG", Image.fromarray(contact_sheet(frames.cpu()).numpy()), 512
+
+
+def to_output(images: Tensor) -> Tensor:
+    """Frames where the host keeps what flows along links."""
+    import comfy.model_management as mm
+
+    return images.to(mm.intermediate_device())
+
+
+def register_folders() -> None:
+    """models/show1, beside the folders extra_model_paths.yaml names for "show1"."""
+    import folder_paths
+
+    folder_paths.add_model_folder_path("show1", str(Path(folder_paths.models_dir) / "show1"))
+
+
+def model_folders() -> list[Path]:
+    """Where users put models: models/show1 and models/diffusers."""
+    import folder_paths
+
+    return [Path(folder) for key in ("show1", "diffusers") for folder in folder_paths.get_folder_paths(key)]

@@ -1,0 +1,88 @@
+"""From files to models: checkpoints read, networks built from a runtime's layers, weights put in."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .checkpoints.read import load_strict, read_checkpoint, read_text_encoder
+from .errors import InputError
+from .host import TEXT, UNET, VAE, ComfyRuntime, Handle, PlainRuntime
+from .models import autoencoder
+from .models.bundle import Show1Model
+from .models.text import CLIP, T5, TextEncoder, load_tokenizer
+from .models.unet import UNet
+
+Runtime = PlainRuntime | ComfyRuntime
+DTYPES: dict[str, torch.dtype | None] = {"default": None, "fp32": torch.float32, "fp16": torch.float16,
+                                         "bf16": torch.bfloat16, "fp8_e4m3fn": torch.float8_e4m3fn}
+
+
+def dtype_of(name: str) -> torch.dtype | None:
+    """The dtype a user names; None for "default"."""
+    if name not in DTYPES:
+        raise InputError(f"weight dtype '{name}' is not known; choose one of {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def load_model(path: Path, runtime: Runtime, weight_dtype: str = "default", name: str | None = None) -> Show1Model:
+    """A model of the cascade from a diffusers-layout folder or one of our single files.
+
+    Raises:
+        CheckpointError: files missing, damaged, unsafe, or keys that do not fit the config.
+        ModelKindError: not a Show-1 model.
+    """
+    checkpoint = read_checkpoint(Path(path))
+    with torch.device("meta"):
+        unet = UNet(checkpoint.unet_config, runtime.ops).eval()
+    handle = _filled(UNET, unet, unet, checkpoint.weights("unet"), runtime, weight_dtype)
+    vae = None
+    if checkpoint.vae_config is not None:
+        net = autoencoder.build(checkpoint.vae_config)
+        vae = _filled(VAE, net, net, checkpoint.weights("vae"), runtime)
+    return Show1Model(name or checkpoint.path.stem, checkpoint.kind, handle, checkpoint.scheduler_config,
+                      checkpoint.noising_config, vae)
+
+
+def load_text_encoder(path: Path, runtime: Runtime, weight_dtype: str = "default",
+                      name: str | None = None) -> TextEncoder:
+    """A T5 or CLIP text encoder with its tokenizer from a diffusers-layout folder. Raises CheckpointError."""
+    checkpoint = read_text_encoder(Path(path))
+    kind = T5 if checkpoint.model_type == "t5" else CLIP
+    network = runtime.build_text(kind, checkpoint.config)
+    handle = _filled(TEXT, network, network.model, checkpoint.weights(), runtime, weight_dtype)
+    return TextEncoder(name or Path(path).name, kind, load_tokenizer(kind, checkpoint.tokenizer_folder), handle)
+
+
+def _filled(role: str, network: nn.Module, keyed: nn.Module, found: tuple[dict[str, Tensor], Path], runtime: Runtime,
+            weight_dtype: str = "default") -> Handle:
+    """A handle on `network`, whose part `keyed` has the file's keys."""
+    weights, file = found
+    parameters = sum(value.numel() for value in weights.values())
+    storage, compute = runtime.dtypes(role, dtype_of(weight_dtype), parameters)
+    matrices = _matrix_keys(keyed)
+    load_strict(keyed, {key: _stored(value, storage, key in matrices) for key, value in weights.items()}, file)
+    _fill_buffers(keyed)
+    return runtime.manage(role, network.requires_grad_(False), compute)
+
+
+def _fill_buffers(network: nn.Module) -> None:
+    """CLIP's position numbers, which current files no longer hold."""
+    for module in network.modules():
+        ids = module._buffers.get("position_ids")
+        if ids is not None and ids.is_meta:
+            module.position_ids = torch.arange(ids.shape[-1])[None]
+
+
+def _matrix_keys(network: nn.Module) -> set[str]:
+    """Weights that may be kept in fp8: those of linear and convolution layers."""
+    return {f"{name}.weight" for name, layer in network.named_modules()
+            if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))}
+
+
+def _stored(value: Tensor, dtype: torch.dtype, matrix: bool) -> Tensor:
+    if not value.is_floating_point():
+        return value
+    if dtype.itemsize == 1 and not matrix:
+        dtype = torch.float16  # norms, biases, embeddings and lone parameters have no castable fp8 form
+    return value.to(dtype)

@@ -1,0 +1,1 @@
+"""Networks of the cascade: the UNet family, text encoders and the autoencoder."""

@@ -1,0 +1,45 @@
+"""A loaded model of the cascade: what flows along SHOW1_MODEL links."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError, ModelKindError
+from ..host import Handle
+from .kinds import DESCRIPTION
+from .unet import UNet
+
+
+@dataclass(frozen=True)
+class Show1Model:
+    """A UNet with the schedule it was trained on; the latent expert has its VAE beside it.
+
+    `unet` and `vae` are handles: `load()` puts them where they compute and says where that is.
+    """
+
+    name: str
+    kind: str
+    unet: Handle
+    scheduler_config: dict[str, Any]
+    noising_config: dict[str, Any] | None = None
+    vae: Handle | None = None
+
+    @property
+    def network(self) -> UNet:
+        return self.unet.module
+
+    def require(self, stage: str, *kinds: str) -> None:
+        """ModelKindError, by name, unless this model is of one of `kinds`."""
+        if self.kind not in kinds:
+            raise ModelKindError(f"{stage} needs {DESCRIPTION[kinds[0]]}; '{self.name}' is {DESCRIPTION[self.kind]}")
+
+    def text(self, stage: str, name: str, states: Tensor, device: torch.device) -> Tensor:
+        """Text states (1, tokens, width) on the device; InputError if this model reads another width."""
+        width = self.network.text_width
+        if states.shape[-1] != width:
+            reads = {4096: "T5 v1.1 XXL", 1024: "OpenCLIP-H"}.get(width, f"a {width} wide encoder")
+            raise InputError(f"{stage}: '{name}' is {states.shape[-1]} wide, but '{self.name}' reads text {width} wide "
+                             f"({reads}); encode the prompt with that text encoder")
+        return states.to(device)

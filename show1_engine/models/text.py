@@ -1,0 +1,82 @@
+"""Text encoders: T5 for the pixel stages, OpenCLIP for the latent expert."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..host import Handle
+
+T5, CLIP = "t5", "clip"
+TOKENS = 77
+
+
+def caption(text: str, clean: bool = False) -> str:
+    """A T5 prompt as Show-1 reads it: lower-cased and stripped, or cleaned of web debris (twice, as recorded).
+
+    Cleaning is DeepFloyd's, as diffusers keeps it in its IF pipelines (needs ftfy and beautifulsoup4).
+    """
+    if not clean:
+        return text.lower().strip()
+    from diffusers import IFPipeline
+
+    pipeline = IFPipeline.__new__(IFPipeline)  # the method reads no state of a pipeline
+    return pipeline._text_preprocessing(text, clean_caption=True)[0]
+
+
+def fixed(text: str) -> str:
+    """A CLIP prompt with broken unicode mended, which tokenizers up to transformers 4 did themselves."""
+    import ftfy
+
+    return ftfy.fix_text(text)
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """A tokenizer and the network behind it. `network(ids, mask)` gives the last hidden states."""
+
+    name: str
+    kind: str
+    tokenizer: Any
+    network: Handle
+
+    def encode(self, texts: list[str], clean_caption: bool = False) -> Tensor:
+        """(len(texts), 77, width) float32 on the CPU; pads are kept, and masked inside T5 only."""
+        ids, mask = self.tokenize(texts, clean_caption)
+        device = self.network.load(ids.numel() * 2**17)
+        with torch.no_grad():
+            states = self.network.module(ids.to(device), mask.to(device) if self.kind == T5 else None)
+        return states.float().cpu()
+
+    def tokenize(self, texts: list[str], clean_caption: bool = False) -> tuple[Tensor, Tensor]:
+        """Token ids and attention mask, (len(texts), 77) each."""
+        texts = [caption(text, clean_caption) if self.kind == T5 else fixed(text) for text in texts]
+        tokens = self.tokenizer(texts, max_length=TOKENS, padding="max_length", truncation=True, return_tensors="pt",
+                                return_attention_mask=True, add_special_tokens=True)
+        return tokens.input_ids, tokens.attention_mask
+
+
+class TransformersText(nn.Module):
+    """A transformers text model as `network(ids, mask)`."""
+
+    def __init__(self, kind: str, config: dict[str, Any]):
+        super().__init__()
+        import transformers
+
+        names = {T5: ("T5Config", "T5EncoderModel"), CLIP: ("CLIPTextConfig", "CLIPTextModel")}[kind]
+        config_class, model_class = (getattr(transformers, name) for name in names)
+        with torch.device("meta"):
+            self.model = model_class(config_class.from_dict(config)).eval()
+
+    def forward(self, ids: Tensor, mask: Tensor | None) -> Tensor:
+        return self.model(input_ids=ids, attention_mask=mask)[0]
+
+
+def load_tokenizer(kind: str, folder: Path) -> Any:
+    """The tokenizer a checkpoint carries. Never asks a hub."""
+    import transformers
+
+    cls = {T5: transformers.T5Tokenizer, CLIP: transformers.CLIPTokenizer}[kind]
+    return cls.from_pretrained(str(folder), local_files_only=True)

@@ -1,0 +1,348 @@
+"""The UNet family of Show-1: pixel 3-D, DeepFloyd IF 2-D and the ModelScope-type latent 3-D UNet.
+
+One class builds all of them from a checkpoint's own `config.json`; state-dict keys are those of the
+released checkpoints. Facts that a reader would not guess (paper, section 3; recorded from the original):
+
+- Temporal attention of the Simple blocks has `attention_head_dim` heads, the spatial attention beside it
+  has heads of that *width*.
+- `attention_head_dim` as a list is not reversed on the way up, every other list is.
+- The pad tokens of the text are attended to and pooled: there is no text mask.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ModelKindError
+from .kinds import is_2d
+from .layers import (ACTIVATIONS, AddedKVAttention, Downsample, Ops, Resnet, SpatialTransformer, TemporalConv,
+                     TemporalTransformer, TextTimeEmbedding, TimestepEmbedding, Upsample)
+
+_BLOCKS = {  # block type without direction and dimension: attention, resampling
+    "SimpleCrossAttn": ("added_kv", "resnet"),
+    "Resnet": (None, "resnet"),
+    "CrossAttn": ("transformer", "conv"),
+    "": (None, "conv"),
+}
+_UNSUPPORTED = ("dual_cross_attention", "upcast_attention", "class_embeddings_concat", "timestep_post_act",
+                "time_cond_proj_dim", "num_class_embeds", "mid_block_only_cross_attention")
+
+
+@dataclass
+class TextStates:
+    """Text as the UNet reads it, computed once per run: pooled (B, time_dim) and per-layer keys and values."""
+
+    pooled: Tensor | None
+    keys_values: dict[str, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
+
+    def repeat(self, times: int) -> "TextStates":
+        """Each sample `times` times in a row (for a batch of windows that share one text)."""
+        def again(x: Tensor) -> Tensor:
+            return x.repeat_interleave(times, 0)
+        return TextStates(None if self.pooled is None else again(self.pooled),
+                          {name: [(again(k), again(v)) for k, v in layers] for name, layers in self.keys_values.items()})
+
+
+@dataclass(frozen=True)
+class _Config:
+    """A config.json with its lists spelled out per block (down order; `up(i)` gives the way up)."""
+
+    raw: dict[str, Any]
+
+    def __getattr__(self, name: str) -> Any:
+        return self.raw[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        value = self.raw.get(name)
+        return default if value is None else value
+
+    def each(self, name: str, default: Any = None) -> list:
+        value = self.get(name, default)
+        return list(value) if isinstance(value, (list, tuple)) else [value] * len(self.block_out_channels)
+
+    @property
+    def latent(self) -> bool:
+        """diffusers' own UNet3DConditionModel (ModelScope, zeroscope, show-1-sr2), not Show-1's class of that name."""
+        return "transfromer_in_opt" not in self.raw and not is_2d(self.raw)
+
+    @property
+    def time_dim(self) -> int:
+        return self.get("time_embedding_dim", self.block_out_channels[0] * 4)
+
+
+def _parse(block_type: str) -> tuple[str | None, str]:
+    name = block_type.removesuffix("3D").removesuffix("2D").removesuffix("Block")
+    for suffix in ("Downsample", "Upsample", "Down", "Up"):
+        name = name.removesuffix(suffix)
+    if name not in _BLOCKS:
+        raise ModelKindError(f"UNet block type '{block_type}' is not one this package knows")
+    return _BLOCKS[name]
+
+
+def _check(config: _Config) -> None:
+    odd = [name for name in _UNSUPPORTED if config.get(name)]
+    checks = {"time_embedding_type": (None, "positional"), "class_embed_type": (None, "timestep"),
+              "addition_embed_type": (None, "text"), "encoder_hid_dim_type": (None, "text_proj"),
+              "conv_in_kernel": (None, 3), "conv_out_kernel": (None, 3)}
+    odd += [name for name, allowed in checks.items() if config.raw.get(name) not in allowed]
+    if odd:
+        raise ModelKindError("this UNet uses options Show-1 does not have: "
+                             + ", ".join(f"{name}={config.raw[name]!r}" for name in odd))
+
+
+class _Block(nn.Module):
+    """Layers of one resolution. One layer is resnet, temp_conv, attention, temp_attention, as far as present."""
+
+    def __init__(self, config: _Config, block_type: str, widths: list[int], out: int, head: int, context: int,
+                 depth: int, text_only: bool, scale: float | None, attentions: int, ops: Ops):
+        super().__init__()
+        kind, self.resampling = _parse(block_type)
+        if kind == "transformer" and text_only:
+            raise ModelKindError("only_cross_attention in CrossAttn blocks is an option Show-1 does not have")
+        self.kind = kind
+        resnet = _resnet_options(config, self.resampling, scale)
+        layers = range(attentions if kind else 0)
+        self.resnets = nn.ModuleList([Resnet(width, out, resample=None, ops=ops, **resnet) for width in widths])
+        if not is_2d(config.raw):
+            self.temp_convs = nn.ModuleList([TemporalConv(out, ops) for _ in widths])
+            self.temp_attentions = nn.ModuleList([_temporal(config, kind, out, head, ops) for _ in layers])
+        self.attentions = nn.ModuleList(
+            [_spatial(config, kind, out, head, context, depth, text_only, ops) for _ in layers])
+
+    def layer(self, j: int, x: Tensor, step: "_Step") -> Tensor:
+        x = self.resnets[j](x, step.temb, step.frames)
+        if hasattr(self, "temp_convs"):
+            x = self.temp_convs[j](x, step.frames)
+        if j < len(self.attentions):
+            x = self.attentions[j](x, step.text_for(self.attentions[j]))
+            if hasattr(self, "temp_attentions"):
+                x = self.temp_attentions[j](x, step.frames)
+        return x
+
+
+def _resnet_options(config: _Config, resampling: str, scale: float | None) -> dict[str, Any]:
+    """Show-1's two extra resnet options reach only the Simple and Resnet blocks."""
+    plain = resampling == "conv"
+    if scale is None:
+        scale = 1.0 if plain else config.get("resnet_out_scale_factor", 1.0)
+    return {"time_dim": config.time_dim, "groups": config.norm_num_groups, "eps": config.norm_eps,
+            "act": config.act_fn, "scale_shift": config.get("resnet_time_scale_shift", "default") == "scale_shift",
+            "skip_time_act": not plain and bool(config.get("resnet_skip_time_act", False)), "out_scale": scale}
+
+
+def _temporal(config: _Config, kind: str, out: int, head: int, ops: Ops) -> TemporalTransformer:
+    heads, width = (out // head, head) if config.latent else (head, out // head)
+    return TemporalTransformer(out, heads, width, config.norm_num_groups, ops)
+
+
+def _spatial(config: _Config, kind: str, out: int, head: int, context: int, depth: int, text_only: bool,
+             ops: Ops) -> nn.Module:
+    if kind == "added_kv":
+        return AddedKVAttention(out, head, context, config.norm_num_groups, config.norm_eps, text_only, ops)
+    heads, width = (out // head, head) if config.latent else (head, out // head)
+    linear = config.latent or bool(config.get("use_linear_projection", False))
+    return SpatialTransformer(out, heads, width, context, depth, config.norm_num_groups, linear, ops)
+
+
+class _DownBlock(_Block):
+    def __init__(self, *args: Any, downsample: bool, config: _Config, out: int, ops: Ops, **kwargs: Any):
+        super().__init__(config, *args, out=out, ops=ops, **kwargs)
+        self.downsamplers = nn.ModuleList()
+        if downsample and self.resampling == "resnet":
+            self.downsamplers.append(Resnet(out, out, resample="down", ops=ops,
+                                            **_resnet_options(config, "resnet", None)))
+        elif downsample:
+            self.downsamplers.append(Downsample(out, config.get("downsample_padding", 1), ops))
+
+    def forward(self, x: Tensor, step: "_Step") -> tuple[Tensor, list[Tensor]]:
+        skips = []
+        for j in range(len(self.resnets)):
+            x = self.layer(j, x, step)
+            skips.append(x)
+        for sampler in self.downsamplers:
+            x = sampler(x, step.temb, step.frames) if self.resampling == "resnet" else sampler(x)
+            skips.append(x)
+        return x, skips
+
+
+class _UpBlock(_Block):
+    def __init__(self, *args: Any, upsample: bool, config: _Config, out: int, ops: Ops, **kwargs: Any):
+        super().__init__(config, *args, out=out, ops=ops, **kwargs)
+        self.upsamplers = nn.ModuleList()
+        if upsample and self.resampling == "resnet":
+            self.upsamplers.append(Resnet(out, out, resample="up", ops=ops, **_resnet_options(config, "resnet", None)))
+        elif upsample:
+            self.upsamplers.append(Upsample(out, ops))
+
+    def forward(self, x: Tensor, skips: list[Tensor], step: "_Step") -> Tensor:
+        for j in range(len(self.resnets)):
+            x = self.layer(j, torch.cat([x, skips.pop()], dim=1), step)
+        for sampler in self.upsamplers:
+            # The next skip's size, where there is one: an odd size was rounded up on the way down.
+            size = skips[-1].shape[-2:]
+            x = sampler(x, step.temb, step.frames) if self.resampling == "resnet" else sampler(x, size)
+        return x
+
+
+class _MidBlock(_Block):
+    def forward(self, x: Tensor, step: "_Step") -> Tensor:
+        for j in range(len(self.resnets)):
+            x = self.layer(j, x, step)
+        return x
+
+
+class _Step:
+    """What every layer of one forward pass shares."""
+
+    def __init__(self, temb: Tensor, text: TextStates, frames: int, names: dict[nn.Module, str]):
+        self.temb, self.text, self.frames, self.names = temb, text, frames, names
+
+    def text_for(self, layer: nn.Module) -> list[tuple[Tensor, Tensor]]:
+        """The layer's text keys and values, one copy for each frame: (B*F, tokens, width)."""
+        pairs = self.text.keys_values[self.names[layer]]
+        if self.frames == 1:
+            return pairs
+        return [(k.repeat_interleave(self.frames, 0), v.repeat_interleave(self.frames, 0)) for k, v in pairs]
+
+
+class UNet(nn.Module):
+    """A UNet of the cascade, built from its `config.json`.
+
+    Args:
+        config: the checkpoint's UNet config, lists or single values as published.
+        ops: namespace with Linear, Conv2d, Conv3d, GroupNorm and LayerNorm (torch.nn, or the host's castable ones).
+
+    Raises:
+        ModelKindError: the config asks for something no Show-1 model has.
+    """
+
+    def __init__(self, config: dict[str, Any], ops: Ops = nn):
+        super().__init__()
+        c = self._c = _Config(dict(config))
+        self.config = c.raw
+        _check(c)
+        widths = list(c.block_out_channels)
+        self.conv_in = ops.Conv2d(c.in_channels, widths[0], 3, padding=1)
+        self.time_embedding = TimestepEmbedding(widths[0], c.time_dim, c.act_fn, ops)
+        if c.get("class_embed_type"):
+            self.class_embedding = TimestepEmbedding(widths[0], c.time_dim, c.act_fn, ops)
+        if c.get("addition_embed_type"):
+            text_dim = c.get("encoder_hid_dim") or c.cross_attention_dim
+            self.add_embedding = TextTimeEmbedding(text_dim, c.time_dim, c.get("addition_embed_type_num_heads", 64), ops)
+        if c.get("encoder_hid_dim"):
+            self.encoder_hid_proj = ops.Linear(c.encoder_hid_dim, c.each("cross_attention_dim")[0])
+        if c.latent or c.get("transfromer_in_opt"):
+            head_dim = c.each("attention_head_dim")[0] if c.latent else 64
+            self.transformer_in = TemporalTransformer(widths[0], 8, head_dim, 32, ops)
+        self._build_blocks(widths, ops)
+        self.conv_norm_out = ops.GroupNorm(c.norm_num_groups, widths[0], eps=c.norm_eps)
+        self.conv_out = ops.Conv2d(widths[0], c.out_channels, 3, padding=1)
+        self._text_layer_names = {m: name for name, m in self.named_modules() if hasattr(m, "text_layers")}
+
+    def _build_blocks(self, widths: list[int], ops: Ops) -> None:
+        c = self._c
+        levels = len(widths)
+        layers, heads = c.each("layers_per_block"), c.each("attention_head_dim", 8)
+        context, depth = c.each("cross_attention_dim"), c.each("transformer_layers_per_block", 1)
+        text_only = c.each("only_cross_attention", False)
+        self.down_blocks, self.up_blocks = nn.ModuleList(), nn.ModuleList()
+        for i, block_type in enumerate(c.down_block_types):
+            ins = [widths[max(i - 1, 0)]] + [widths[i]] * (layers[i] - 1)
+            self.down_blocks.append(_DownBlock(
+                block_type, ins, config=c, out=widths[i], head=heads[i], context=context[i], depth=depth[i],
+                text_only=text_only[i], scale=None, attentions=layers[i], downsample=i < levels - 1, ops=ops))
+        middle = "SimpleCrossAttn" if "Simple" in (c.get("mid_block_type") or "") else "CrossAttn"
+        self.mid_block = _MidBlock(
+            c, f"{middle}Down", [widths[-1]] * 2, widths[-1], heads[-1], context[-1], depth[-1],
+            text_only[-1] and middle == "SimpleCrossAttn", c.get("mid_block_scale_factor", 1.0), 1, ops)
+        up = widths[::-1]
+        for i, block_type in enumerate(c.up_block_types):
+            j = levels - 1 - i  # the down block at the same resolution
+            # Listed head widths run in *down* order on the way up too, except as the head count of CrossAttn blocks.
+            head = heads[i] if _parse(block_type)[0] == "added_kv" else heads[j]
+            count = layers[j] + 1
+            into = [up[max(i - 1, 0)]] + [up[i]] * (count - 1)
+            skip = [up[i]] * (count - 1) + [up[min(i + 1, levels - 1)]]
+            self.up_blocks.append(_UpBlock(
+                block_type, [a + b for a, b in zip(into, skip)], config=c, out=up[i], head=head, context=context[j],
+                depth=depth[j], text_only=text_only[j], scale=None, attentions=count, upsample=i < levels - 1, ops=ops))
+
+    @property
+    def size_multiple(self) -> int:
+        """H and W must be multiples of this (1 where the blocks take any size)."""
+        pooled = any(_parse(name)[1] == "resnet" for name in self.config["down_block_types"])
+        return 2 ** (len(self._c.block_out_channels) - 1) if pooled else 1
+
+    @property
+    def text_width(self) -> int:
+        """Width of the text states this UNet reads: 4096 for T5-XXL, 1024 for OpenCLIP-H."""
+        return self._c.get("encoder_hid_dim") or self._c.each("cross_attention_dim")[0]
+
+    def prepare_text(self, text: Tensor) -> TextStates:
+        """Everything the UNet computes from the text alone, (B, tokens, text_width), once per run."""
+        pooled = self.add_embedding(text) if hasattr(self, "add_embedding") else None
+        if hasattr(self, "encoder_hid_proj"):
+            text = self.encoder_hid_proj(text)
+        return TextStates(pooled, {name: [layer.keys_values(text) for layer in block.text_layers()]
+                                   for block, name in self._text_layer_names.items()})
+
+    def forward(self, sample: Tensor, timestep: int | Tensor, text: Tensor | TextStates,
+                class_labels: Tensor | None = None) -> Tensor:
+        """Predicts noise (and variance, for pixel models).
+
+        Args:
+            sample: (B, C, F, H, W), or (B, C, H, W) for one frame; pixels in [-1, 1] or latents.
+            timestep: 0..999, one for all or one per sample (B,).
+            text: (B, tokens, text_width), or what `prepare_text` made of it.
+            class_labels: (B,) noise levels, for super-resolution models only.
+
+        Returns:
+            (B, out_channels, F, H, W), or without F where the sample had none.
+        """
+        if sample.ndim == 4:
+            return self(sample.unsqueeze(2), timestep, text, class_labels).squeeze(2)
+        if isinstance(text, Tensor):
+            text = self.prepare_text(text)
+        batch, _, frames, _, _ = sample.shape
+        step = _Step(self._embed(sample, timestep, text, class_labels), text, frames, self._text_layer_names)
+        if self.config.get("center_input_sample"):
+            sample = 2 * sample - 1
+        x = self.conv_in(sample.transpose(1, 2).flatten(0, 1))
+        if hasattr(self, "transformer_in"):
+            x = self.transformer_in(x, frames)
+        x = self._blocks(x, step)
+        x = self.conv_out(ACTIVATIONS[self._c.act_fn](self.conv_norm_out(x)))
+        return x.unflatten(0, (batch, frames)).transpose(1, 2)
+
+    def _blocks(self, x: Tensor, step: _Step) -> Tensor:
+        skips = [x]
+        for block in self.down_blocks:
+            x, more = block(x, step)
+            skips += more
+        x = self.mid_block(x, step)
+        for block in self.up_blocks:
+            x = block(x, skips, step)
+        return x
+
+    def _embed(self, sample: Tensor, timestep: int | Tensor, text: TextStates, labels: Tensor | None) -> Tensor:
+        temb = self.time_embedding(self._sinusoid(timestep, sample))
+        if hasattr(self, "class_embedding"):
+            if labels is None:
+                raise ValueError("a super-resolution UNet needs class_labels (its noise level)")
+            temb = temb + self.class_embedding(self._sinusoid(labels, sample))
+        if text.pooled is not None:
+            temb = temb + text.pooled
+        act = self._c.get("time_embedding_act_fn")
+        return ACTIVATIONS[act](temb) if act else temb
+
+    def _sinusoid(self, value: int | Tensor, sample: Tensor) -> Tensor:
+        """Sinusoidal embedding (B, C0) of timesteps or noise levels, cosines first."""
+        half = self._c.block_out_channels[0] // 2
+        steps = torch.as_tensor(value, device=sample.device, dtype=torch.float32).expand(sample.shape[0])
+        exponent = torch.arange(half, dtype=torch.float32, device=sample.device) / (half - self._c.get("freq_shift", 0))
+        angles = steps[:, None] * torch.exp(-math.log(10000) * exponent)
+        halves = [angles.cos(), angles.sin()]
+        return torch.cat(halves if self._c.get("flip_sin_to_cos", True) else halves[::-1], dim=-1).to(sample.dtype)

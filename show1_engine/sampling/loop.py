@@ -1,0 +1,86 @@
+"""Classifier-free guidance and the denoising loop."""
+
+from collections.abc import Callable
+
+import torch
+from einops import rearrange
+from torch import Generator, Tensor
+
+from ..models.unet import UNet
+from .schedules import Schedule
+
+Preview = Callable[[], Tensor]
+Report = Callable[[int, int, Preview | None], None]
+Predict = Callable[[Tensor, int], Tensor]
+
+
+def silent(step: int, total: int, preview: Preview | None = None) -> None:
+    """A report() nobody listens to."""
+
+
+def guided(unet: UNet, positive: Tensor, negative: Tensor, scale: float, dtype: torch.dtype,
+           condition: Tensor | None = None, labels: Tensor | None = None, windows: int = 1) -> Predict:
+    """A function (sample, timestep) -> prediction with classifier-free guidance.
+
+    Args:
+        positive, negative: text states (B, tokens, width) on the UNet's device.
+        scale: noise = negative + scale * (positive - negative), when above 1; the variance is the positive's.
+        dtype: what the UNet computes in; samples and predictions are float32.
+        condition: channels given beside the sample at each step, (B * windows, C', F, H, W).
+        labels: noise level of each video (B,), super-resolution only.
+        windows: how many windows share each text.
+    """
+    guide = scale > 1
+    # Texts of unequal length cannot share a batch: then the two halves run one after the other.
+    together = guide and positive.shape == negative.shape
+    texts = [torch.cat([negative, positive])] if together else [negative, positive] if guide else [positive]
+    states = [unet.prepare_text(text.to(dtype)).repeat(windows) for text in texts]
+
+    def predict(sample: Tensor, timestep: int) -> Tensor:
+        x = sample if condition is None else torch.cat([sample, condition], dim=1)
+        x = x.to(dtype)
+        if not guide:
+            return unet(x, timestep, states[0], labels).float()
+        if together:
+            both = None if labels is None else torch.cat([labels, labels])
+            parts = unet(torch.cat([x, x]), timestep, states[0], both).float().chunk(2)
+        else:
+            parts = [unet(x, timestep, state, labels).float() for state in states]
+        return _combine(*parts, scale, sample.shape[1])
+
+    return predict
+
+
+def _combine(negative: Tensor, positive: Tensor, scale: float, channels: int) -> Tensor:
+    low, high = negative[:, :channels], positive[:, :channels]
+    return torch.cat([low + scale * (high - low), positive[:, channels:]], dim=1)
+
+
+def denoise(predict: Predict, start: Tensor, schedule: Schedule, sources: list[Generator], report: Report) -> Tensor:
+    """Walks `start` (N, C, F, H, W) down the schedule.
+
+    The batch holds len(sources) windows of equal size. Each is stepped by its own scheduler with its own noise
+    source, so a batch of windows gives the numbers the windows give one by one.
+    """
+    steppers = [schedule.stepper() for _ in sources]
+    sample = start
+    for i, timestep in enumerate(schedule.timesteps):
+        prediction = predict(sample, timestep)
+        before, sample = sample, _step(steppers, sources, prediction, timestep, sample)
+        report(i + 1, len(schedule.timesteps), lambda: _fold(  # noqa: B023 (called before the next turn or never)
+            lambda p, x: steppers[0].predict_clean(p, timestep, x), prediction, before))
+    return sample
+
+
+def _step(steppers: list, sources: list[Generator], prediction: Tensor, timestep: int, sample: Tensor) -> Tensor:
+    n = len(steppers)
+    parts = [_fold(lambda p, x: stepper.step(p, timestep, x, source), p, x)  # noqa: B023 (called at once)
+             for stepper, source, p, x in zip(steppers, sources, prediction.chunk(n), sample.chunk(n))]
+    return parts[0] if n == 1 else torch.cat(parts)
+
+
+def _fold(function: Callable[[Tensor, Tensor], Tensor], prediction: Tensor, sample: Tensor) -> Tensor:
+    """Applies a function of (B*F, C, H, W) tensors to (B, C, F, H, W) ones."""
+    frames = sample.shape[2]
+    folded = (rearrange(x, "b c f h w -> (b f) c h w") for x in (prediction, sample))
+    return rearrange(function(*folded), "(b f) c h w -> b c f h w", f=frames)

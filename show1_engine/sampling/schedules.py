@@ -1,0 +1,114 @@
+"""The checkpoints' own schedules, through diffusers.
+
+Steps are taken in float32 on (N, C, H, W) with frames folded into the batch, so that dynamic thresholding is
+per frame, as in the original. A scheduler object keeps state, so each run makes its own.
+"""
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from ..errors import CheckpointError, InputError
+
+# Samplers a user may choose in place of the checkpoint's own, as changes to its scheduler config.
+SAMPLERS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "dpmpp_2m": {"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "dpmsolver++", "solver_order": 2,
+                 "solver_type": "midpoint", "lower_order_final": True, "timestep_spacing": "linspace"},
+    "ddpm": {"_class_name": "DDPMScheduler", "timestep_spacing": "leading"},
+    "ddim": {"_class_name": "DDIMScheduler", "timestep_spacing": "leading", "set_alpha_to_one": False},
+}
+_CLASSES = ("DDPMScheduler", "DDIMScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler",
+            "DEISMultistepScheduler", "UniPCMultistepScheduler")
+_COSINE_LAMBDA_CLIP = -5.1  # as published: a cosine schedule's first timesteps are too noisy to predict x0 from
+
+
+def with_sampler(config: dict[str, Any], sampler: str) -> dict[str, Any]:
+    """The scheduler config with another sampler on the same noise schedule; "default" keeps the checkpoint's."""
+    if sampler not in SAMPLERS:
+        raise InputError(f"sampler '{sampler}' is not known; choose one of {', '.join(SAMPLERS)}")
+    changed = {**config, **SAMPLERS[sampler]}
+    if sampler == "dpmpp_2m" and config.get("beta_schedule") == "squaredcos_cap_v2":
+        changed.setdefault("lambda_min_clipped", _COSINE_LAMBDA_CLIP)
+    if sampler == "ddpm" and "variance_type" not in config:
+        changed["variance_type"] = "fixed_small"
+    return changed
+
+
+def make_scheduler(config: dict[str, Any]) -> Any:
+    """A diffusers scheduler from a checkpoint's scheduler_config.json, with the numbers of its time.
+
+    Newer diffusers end DPM-Solver at sigma 0 unless told otherwise; configs of 2023 mean the last timestep.
+    """
+    import diffusers
+
+    name = config.get("_class_name")
+    if name not in _CLASSES:
+        raise CheckpointError(f"scheduler '{name}' is not supported; expected one of {', '.join(_CLASSES)}")
+    cls = getattr(diffusers, name)
+    known = inspect.signature(cls.__init__).parameters
+    settings = {k: v for k, v in config.items() if k in known}
+    if "final_sigmas_type" in known:
+        settings.setdefault("final_sigmas_type", "sigma_min")
+    return cls(**settings)
+
+
+class Schedule:
+    """One run's timesteps and the scheduler steps along them.
+
+    Args:
+        config: scheduler_config.json of the checkpoint.
+        steps: number of timesteps, 1 to the schedule's length (1000).
+        timesteps: explicit descending timesteps instead of `steps` (DDPM-type schedulers).
+        strength: start that far up: only the last int(steps * strength) timesteps are used.
+    """
+
+    def __init__(self, config: dict[str, Any], steps: int, timesteps: list[int] | None = None, strength: float = 1.0):
+        self._config, self._steps, self._custom = config, steps, timesteps
+        limit = config.get("num_train_timesteps", 1000)
+        if timesteps is None and not 1 <= steps <= limit:
+            raise InputError(f"steps is {steps}; the model's schedule has {limit} timesteps, so use 1 to {limit}")
+        table = self.scheduler().timesteps
+        used = len(table) if strength >= 1 else int(len(table) * strength)
+        self.timesteps: list[int] = [int(t) for t in table[len(table) - used:]]
+        self._first = len(table) - used
+
+    def scheduler(self) -> Any:
+        """A fresh diffusers scheduler at the start of this schedule."""
+        scheduler = make_scheduler(self._config)
+        if self._custom is None:
+            scheduler.set_timesteps(self._steps)
+        else:
+            scheduler.set_timesteps(timesteps=self._custom)
+        return scheduler
+
+    def stepper(self) -> "Stepper":
+        return Stepper(self.scheduler(), self._first)
+
+
+class Stepper:
+    """One scheduler on its way along the timesteps."""
+
+    def __init__(self, scheduler: Any, first: int):
+        self._scheduler = scheduler
+        if first and hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(first)
+        self._learned_variance = (type(scheduler).__name__ == "DDPMScheduler"
+                                  and str(scheduler.config.variance_type).startswith("learned"))
+
+    def add_noise(self, clean: Tensor, noise: Tensor, timestep: int) -> Tensor:
+        return self._scheduler.add_noise(clean, noise, torch.tensor([timestep]))
+
+    def step(self, prediction: Tensor, timestep: int, sample: Tensor, generator: Generator) -> Tensor:
+        """The next sample. `prediction` holds the noise and, for pixel models, the variance: (N, C or 2C, H, W)."""
+        if not self._learned_variance:
+            prediction = prediction[:, :sample.shape[1]]
+        # A tensor, not a number: diffusers below 0.28 compares it with its table by tensor methods.
+        return self._scheduler.step(prediction, torch.tensor(timestep), sample, generator=generator).prev_sample
+
+    def predict_clean(self, prediction: Tensor, timestep: int, sample: Tensor) -> Tensor:
+        """The clean sample a noise prediction implies, for previews."""
+        alpha = float(self._scheduler.alphas_cumprod[timestep])
+        return (sample - (1 - alpha)**0.5 * prediction[:, :sample.shape[1]]) / max(alpha, 1e-4)**0.5
