@@ -30,7 +30,7 @@ class Show1LatentExpertSR(io.ComfyNode):
                     io.Int.Input("height", default=320, min=0, max=8192, tooltip=f"Pixels; trained on 320. {follow}"),
                     steps_input(50), cfg_input(15.0),
                     io.Float.Input("strength", default=0.8, min=0.0, max=1.0, step=0.01,
-                                   tooltip="How far up the noise the clip starts: 0 keeps it, 1 starts from noise. Only "
+                                   tooltip="How far up the noise the clip starts: 0 keeps it, 1 starts from noise. "
                                            "steps x strength steps are run; the expert was trained up to 0.9."),
                     seed_input(),
                     io.Vae.Input("vae", optional=True,

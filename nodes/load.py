@@ -35,7 +35,7 @@ def _chosen(node: str, found: dict[str, Found], name: str) -> Found:
 
 def _dtype_input() -> io.Input:
     return io.Combo.Input("weight_dtype", options=list(DTYPES), default="default", optional=True,
-                          tooltip="How the weights are kept in memory. \"default\" is ComfyUI's choice for your device; "
+                          tooltip="How the weights are kept in memory. \"default\" is ComfyUI's choice for the device; "
                                   "fp8 halves fp16 at some loss of quality.")
 
 
@@ -48,7 +48,7 @@ class Show1LoadModel(io.ComfyNode):
                         "latent expert.",
             search_aliases=["show1", "show-1", "text to video", "load model"],
             inputs=[io.Combo.Input("model_name", options=list(_models()) or [_NONE],
-                                   tooltip="Models in models/show1 and models/diffusers, and the bundled micro models."),
+                                   tooltip="Models in models/show1 and models/diffusers, and the bundled micro ones."),
                     _dtype_input()],
             outputs=[Model.Output(display_name="model")])
 

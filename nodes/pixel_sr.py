@@ -30,8 +30,8 @@ class Show1PixelSR(io.ComfyNode):
                     negative_input("The released script leaves it empty here."),
                     steps_input(125), cfg_input(7.0), noise_level_input(250), seed_input(),
                     io.Image.Input("first_frame", optional=True,
-                                   tooltip="The first frame at the target's aspect, from any upscaler; the clip follows "
-                                           "it. Without it and without a model for it, the model starts on its own."),
+                                   tooltip="The first frame at the target's aspect, from any upscaler; the clip "
+                                           "follows it. Without it (and a model for it) the model starts alone."),
                     Model.Input("first_frame_model", optional=True,
                                 tooltip="A 2-D super-resolution model (DeepFloyd IF-II-L) that makes the first frame. "
                                         "Not used when first_frame is connected."),

@@ -22,7 +22,7 @@ def checked(stage: str, name: str, images: Tensor) -> Tensor:
     bad = ~torch.isfinite(images).flatten(1).all(dim=1)
     if bad.any():
         raise InputError(f"{stage}: '{name}' has NaN or infinite values in frame {int(bad.nonzero()[0])} of "
-                         f"{len(images)}; the stage before it failed (half precision overflow?), run it in fp32 or bf16")
+                         f"{len(images)}; what made it failed (half precision overflow?): run that in fp32 or bf16")
     return images.expand(*images.shape[:-1], 3) if images.shape[-1] == 1 else images
 
 

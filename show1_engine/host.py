@@ -209,13 +209,12 @@ def encode_with_clip(clip: Any, texts: list[str], clean_caption: bool = False) -
     from .models.text import caption, fixed
 
     clip.cond_stage_model.reset_clip_options()  # a "CLIP set last layer" is for other models
-    for name, key in (("t5xxl", "t5xxl"), ("clip_h", "h")):
-        encoder = getattr(clip.cond_stage_model, name, None)
-        if encoder is not None:
-            break
-    else:
+    held = {"t5xxl": "t5xxl", "h": "clip_h"}  # token key -> attribute
+    key = next((key for key, name in held.items() if hasattr(clip.cond_stage_model, name)), None)
+    if key is None:
         raise InputError("Show1TextEncode: this CLIP holds neither T5 v1.1 XXL (pixel stages) nor OpenCLIP-H (latent "
                          "expert); load a t5xxl file with CLIPLoader, or use Show1LoadTextEncoder")
+    encoder = getattr(clip.cond_stage_model, held[key])
     clip.load_model()
     states = []
     for text in texts:

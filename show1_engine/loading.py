@@ -40,7 +40,7 @@ def load_model(path: Path, runtime: Runtime, weight_dtype: str = "default", name
     if checkpoint.vae_config is not None:
         net = autoencoder.build(checkpoint.vae_config)
         vae = _filled(VAE, net, net, checkpoint.weights("vae"), runtime)
-    return Show1Model(name or checkpoint.path.stem, checkpoint.kind, handle, checkpoint.scheduler_config,
+    return Show1Model(name or checkpoint.name, checkpoint.kind, handle, checkpoint.scheduler_config,
                       checkpoint.noising_config, vae)
 
 

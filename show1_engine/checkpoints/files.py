@@ -5,6 +5,7 @@ Every function raises CheckpointError, naming the file, what is wrong with it an
 
 import json
 import pickle
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ Weights = dict[str, Tensor]
 
 # What the weights-only reader raises on bytes that are no pickle, or a broken one.
 _BROKEN_PICKLE = (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, LookupError, AttributeError,
-                  TypeError, AssertionError)
+                  TypeError, AssertionError, ArithmeticError, struct.error)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def read_pickle(path: Path) -> Weights:
                               "Update to PyTorch 2.6 or later, or get the model as .safetensors.")
     try:
         with path.open("rb") as file:
-            zipped = file.read(2) == b"PK"  # the older tar-less format cannot be mapped
+            zipped = file.read(2) == b"PK"  # the format before PyTorch 1.6 cannot be mapped
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except PermissionError as error:
         raise unreadable(path, error) from error

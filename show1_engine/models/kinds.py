@@ -26,13 +26,17 @@ def is_2d(config: dict) -> bool:
 
 def kind_of(config: dict) -> str:
     """The stage a UNet config belongs to; ModelKindError if it is none of Show-1's."""
-    channels = config.get("in_channels")
-    if channels not in _KIND_OF_CHANNELS or "down_block_types" not in config:
-        raise ModelKindError(f"a UNet with {channels} input channels is none of Show-1's models "
-                             "(keyframes 3, interpolation 7, super-resolution 6, latent expert 4)")
-    if is_2d(config):
+    channels, name = config.get("in_channels"), config.get("_class_name", "UNet3DConditionModel")
+    blocks = config.get("down_block_types", ())
+    video = all(block.endswith("3D") for block in blocks)
+    if not blocks or name not in ("UNet3DConditionModel", "UNet2DConditionModel") or not (video or is_2d(config)):
+        raise ModelKindError(f"a {name} of {', '.join(blocks) or 'no'} blocks is not one of Show-1's models")
+    if not video:
         if channels != 6:
             raise ModelKindError(f"a 2-D UNet with {channels} input channels is not a super-resolution model; "
                                  "the first frame needs one of the DeepFloyd IF-II type (6 input channels)")
         return FIRST_FRAME_SR
+    if channels not in _KIND_OF_CHANNELS:
+        raise ModelKindError(f"a UNet with {channels} input channels is none of Show-1's models "
+                             "(keyframes 3, interpolation 7, super-resolution 6, latent expert 4)")
     return _KIND_OF_CHANNELS[channels]

@@ -10,7 +10,7 @@ released checkpoints. Facts that a reader would not guess (paper, section 3; rec
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -42,8 +42,8 @@ class TextStates:
         """Each sample `times` times in a row (for a batch of windows that share one text)."""
         def again(x: Tensor) -> Tensor:
             return x.repeat_interleave(times, 0)
-        return TextStates(None if self.pooled is None else again(self.pooled),
-                          {name: [(again(k), again(v)) for k, v in layers] for name, layers in self.keys_values.items()})
+        pairs = {name: [(again(k), again(v)) for k, v in layers] for name, layers in self.keys_values.items()}
+        return TextStates(None if self.pooled is None else again(self.pooled), pairs)
 
 
 @dataclass(frozen=True)
@@ -93,24 +93,33 @@ def _check(config: _Config) -> None:
                              + ", ".join(f"{name}={config.raw[name]!r}" for name in odd))
 
 
+@dataclass(frozen=True)
+class _Level:
+    """What the blocks of one resolution are built with."""
+
+    width: int
+    head: int  # attention_head_dim: see _heads
+    context: int
+    depth: int
+    text_only: bool
+
+
 class _Block(nn.Module):
     """Layers of one resolution. One layer is resnet, temp_conv, attention, temp_attention, as far as present."""
 
-    def __init__(self, config: _Config, block_type: str, widths: list[int], out: int, head: int, context: int,
-                 depth: int, text_only: bool, scale: float | None, attentions: int, ops: Ops):
+    def __init__(self, config: _Config, block_type: str, ins: list[int], level: _Level, ops: Ops,
+                 attentions: int | None = None, scale: float | None = None):
         super().__init__()
         kind, self.resampling = _parse(block_type)
-        if kind == "transformer" and text_only:
+        if kind == "transformer" and level.text_only:
             raise ModelKindError("only_cross_attention in CrossAttn blocks is an option Show-1 does not have")
-        self.kind = kind
         resnet = _resnet_options(config, self.resampling, scale)
-        layers = range(attentions if kind else 0)
-        self.resnets = nn.ModuleList([Resnet(width, out, resample=None, ops=ops, **resnet) for width in widths])
+        layers = range((len(ins) if attentions is None else attentions) if kind else 0)
+        self.resnets = nn.ModuleList([Resnet(width, level.width, resample=None, ops=ops, **resnet) for width in ins])
         if not is_2d(config.raw):
-            self.temp_convs = nn.ModuleList([TemporalConv(out, ops) for _ in widths])
-            self.temp_attentions = nn.ModuleList([_temporal(config, kind, out, head, ops) for _ in layers])
-        self.attentions = nn.ModuleList(
-            [_spatial(config, kind, out, head, context, depth, text_only, ops) for _ in layers])
+            self.temp_convs = nn.ModuleList([TemporalConv(level.width, ops) for _ in ins])
+            self.temp_attentions = nn.ModuleList([_temporal(config, level, ops) for _ in layers])
+        self.attentions = nn.ModuleList([_spatial(config, kind, level, ops) for _ in layers])
 
     def layer(self, j: int, x: Tensor, step: "_Step") -> Tensor:
         x = self.resnets[j](x, step.temb, step.frames)
@@ -123,7 +132,7 @@ class _Block(nn.Module):
         return x
 
 
-def _resnet_options(config: _Config, resampling: str, scale: float | None) -> dict[str, Any]:
+def _resnet_options(config: _Config, resampling: str, scale: float | None = None) -> dict[str, Any]:
     """Show-1's two extra resnet options reach only the Simple and Resnet blocks."""
     plain = resampling == "conv"
     if scale is None:
@@ -133,29 +142,35 @@ def _resnet_options(config: _Config, resampling: str, scale: float | None) -> di
             "skip_time_act": not plain and bool(config.get("resnet_skip_time_act", False)), "out_scale": scale}
 
 
-def _temporal(config: _Config, kind: str, out: int, head: int, ops: Ops) -> TemporalTransformer:
-    heads, width = (out // head, head) if config.latent else (head, out // head)
-    return TemporalTransformer(out, heads, width, config.norm_num_groups, ops)
+def _heads(config: _Config, level: _Level) -> tuple[int, int]:
+    """Heads and head width, except of the Simple blocks' spatial attention: Show-1 reads the config's head *width* as
+    the number of heads, diffusers' latent UNet does not."""
+    other = level.width // level.head
+    return (other, level.head) if config.latent else (level.head, other)
 
 
-def _spatial(config: _Config, kind: str, out: int, head: int, context: int, depth: int, text_only: bool,
-             ops: Ops) -> nn.Module:
+def _temporal(config: _Config, level: _Level, ops: Ops) -> TemporalTransformer:
+    return TemporalTransformer(level.width, *_heads(config, level), config.norm_num_groups, ops)
+
+
+def _spatial(config: _Config, kind: str | None, level: _Level, ops: Ops) -> nn.Module:
     if kind == "added_kv":
-        return AddedKVAttention(out, head, context, config.norm_num_groups, config.norm_eps, text_only, ops)
-    heads, width = (out // head, head) if config.latent else (head, out // head)
+        return AddedKVAttention(level.width, level.head, level.context, config.norm_num_groups, config.norm_eps,
+                                level.text_only, ops)
     linear = config.latent or bool(config.get("use_linear_projection", False))
-    return SpatialTransformer(out, heads, width, context, depth, config.norm_num_groups, linear, ops)
+    return SpatialTransformer(level.width, *_heads(config, level), level.context, level.depth,
+                              config.norm_num_groups, linear, ops)
 
 
 class _DownBlock(_Block):
-    def __init__(self, *args: Any, downsample: bool, config: _Config, out: int, ops: Ops, **kwargs: Any):
-        super().__init__(config, *args, out=out, ops=ops, **kwargs)
+    def __init__(self, config: _Config, block_type: str, ins: list[int], level: _Level, ops: Ops, downsample: bool):
+        super().__init__(config, block_type, ins, level, ops)
         self.downsamplers = nn.ModuleList()
         if downsample and self.resampling == "resnet":
-            self.downsamplers.append(Resnet(out, out, resample="down", ops=ops,
-                                            **_resnet_options(config, "resnet", None)))
+            self.downsamplers.append(Resnet(level.width, level.width, resample="down", ops=ops,
+                                            **_resnet_options(config, "resnet")))
         elif downsample:
-            self.downsamplers.append(Downsample(out, config.get("downsample_padding", 1), ops))
+            self.downsamplers.append(Downsample(level.width, config.get("downsample_padding", 1), ops))
 
     def forward(self, x: Tensor, step: "_Step") -> tuple[Tensor, list[Tensor]]:
         skips = []
@@ -169,19 +184,20 @@ class _DownBlock(_Block):
 
 
 class _UpBlock(_Block):
-    def __init__(self, *args: Any, upsample: bool, config: _Config, out: int, ops: Ops, **kwargs: Any):
-        super().__init__(config, *args, out=out, ops=ops, **kwargs)
+    def __init__(self, config: _Config, block_type: str, ins: list[int], level: _Level, ops: Ops, upsample: bool):
+        super().__init__(config, block_type, ins, level, ops)
         self.upsamplers = nn.ModuleList()
         if upsample and self.resampling == "resnet":
-            self.upsamplers.append(Resnet(out, out, resample="up", ops=ops, **_resnet_options(config, "resnet", None)))
+            self.upsamplers.append(Resnet(level.width, level.width, resample="up", ops=ops,
+                                          **_resnet_options(config, "resnet")))
         elif upsample:
-            self.upsamplers.append(Upsample(out, ops))
+            self.upsamplers.append(Upsample(level.width, ops))
 
     def forward(self, x: Tensor, skips: list[Tensor], step: "_Step") -> Tensor:
         for j in range(len(self.resnets)):
             x = self.layer(j, torch.cat([x, skips.pop()], dim=1), step)
         for sampler in self.upsamplers:
-            # The next skip's size, where there is one: an odd size was rounded up on the way down.
+            # The next skip's size: an odd one was rounded up on the way down.
             size = skips[-1].shape[-2:]
             x = sampler(x, step.temb, step.frames) if self.resampling == "resnet" else sampler(x, size)
         return x
@@ -231,7 +247,8 @@ class UNet(nn.Module):
             self.class_embedding = TimestepEmbedding(widths[0], c.time_dim, c.act_fn, ops)
         if c.get("addition_embed_type"):
             text_dim = c.get("encoder_hid_dim") or c.cross_attention_dim
-            self.add_embedding = TextTimeEmbedding(text_dim, c.time_dim, c.get("addition_embed_type_num_heads", 64), ops)
+            heads = c.get("addition_embed_type_num_heads", 64)
+            self.add_embedding = TextTimeEmbedding(text_dim, c.time_dim, heads, ops)
         if c.get("encoder_hid_dim"):
             self.encoder_hid_proj = ops.Linear(c.encoder_hid_dim, c.each("cross_attention_dim")[0])
         if c.latent or c.get("transfromer_in_opt"):
@@ -243,32 +260,31 @@ class UNet(nn.Module):
         self._text_layer_names = {m: name for name, m in self.named_modules() if hasattr(m, "text_layers")}
 
     def _build_blocks(self, widths: list[int], ops: Ops) -> None:
-        c = self._c
-        levels = len(widths)
+        c, last = self._c, len(widths) - 1
         layers, heads = c.each("layers_per_block"), c.each("attention_head_dim", 8)
-        context, depth = c.each("cross_attention_dim"), c.each("transformer_layers_per_block", 1)
-        text_only = c.each("only_cross_attention", False)
-        self.down_blocks, self.up_blocks = nn.ModuleList(), nn.ModuleList()
-        for i, block_type in enumerate(c.down_block_types):
-            ins = [widths[max(i - 1, 0)]] + [widths[i]] * (layers[i] - 1)
-            self.down_blocks.append(_DownBlock(
-                block_type, ins, config=c, out=widths[i], head=heads[i], context=context[i], depth=depth[i],
-                text_only=text_only[i], scale=None, attentions=layers[i], downsample=i < levels - 1, ops=ops))
-        middle = "SimpleCrossAttn" if "Simple" in (c.get("mid_block_type") or "") else "CrossAttn"
-        self.mid_block = _MidBlock(
-            c, f"{middle}Down", [widths[-1]] * 2, widths[-1], heads[-1], context[-1], depth[-1],
-            text_only[-1] and middle == "SimpleCrossAttn", c.get("mid_block_scale_factor", 1.0), 1, ops)
-        up = widths[::-1]
+        levels = [_Level(*values) for values in zip(
+            widths, heads, c.each("cross_attention_dim"), c.each("transformer_layers_per_block", 1),
+            c.each("only_cross_attention", False))]
+        self.down_blocks = nn.ModuleList([
+            _DownBlock(c, block_type, [widths[max(i - 1, 0)]] + [widths[i]] * (layers[i] - 1), levels[i], ops, i < last)
+            for i, block_type in enumerate(c.down_block_types)])
+        self.mid_block = self._mid_block(levels[-1], ops)
+        self.up_blocks = nn.ModuleList()
         for i, block_type in enumerate(c.up_block_types):
-            j = levels - 1 - i  # the down block at the same resolution
-            # Listed head widths run in *down* order on the way up too, except as the head count of CrossAttn blocks.
-            head = heads[i] if _parse(block_type)[0] == "added_kv" else heads[j]
-            count = layers[j] + 1
-            into = [up[max(i - 1, 0)]] + [up[i]] * (count - 1)
-            skip = [up[i]] * (count - 1) + [up[min(i + 1, levels - 1)]]
-            self.up_blocks.append(_UpBlock(
-                block_type, [a + b for a, b in zip(into, skip)], config=c, out=up[i], head=head, context=context[j],
-                depth=depth[j], text_only=text_only[j], scale=None, attentions=count, upsample=i < levels - 1, ops=ops))
+            j = last - i  # the down block of the same resolution
+            level = levels[j]
+            if _parse(block_type)[0] == "added_kv":
+                level = replace(level, head=heads[i])  # a list of head widths keeps its down order on the way up
+            into = [widths[min(j + 1, last)]] + [widths[j]] * layers[j]
+            skips = [widths[j]] * layers[j] + [widths[max(j - 1, 0)]]
+            self.up_blocks.append(_UpBlock(c, block_type, [a + b for a, b in zip(into, skips)], level, ops, i < last))
+
+    def _mid_block(self, level: _Level, ops: Ops) -> _MidBlock:
+        simple = "Simple" in (self._c.get("mid_block_type") or "")
+        if not simple:
+            level = replace(level, text_only=False)
+        return _MidBlock(self._c, "SimpleCrossAttnDown" if simple else "CrossAttnDown", [level.width] * 2, level, ops,
+                         attentions=1, scale=self._c.get("mid_block_scale_factor", 1.0))
 
     @property
     def size_multiple(self) -> int:

@@ -1,9 +1,9 @@
 """Classifier-free guidance and the denoising loop."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
-from einops import rearrange
 from torch import Generator, Tensor
 
 from ..models.unet import UNet
@@ -66,21 +66,8 @@ def denoise(predict: Predict, start: Tensor, schedule: Schedule, sources: list[G
     sample = start
     for i, timestep in enumerate(schedule.timesteps):
         prediction = predict(sample, timestep)
-        before, sample = sample, _step(steppers, sources, prediction, timestep, sample)
-        report(i + 1, len(schedule.timesteps), lambda: _fold(  # noqa: B023 (called before the next turn or never)
-            lambda p, x: steppers[0].predict_clean(p, timestep, x), prediction, before))
+        preview = partial(steppers[0].predict_clean, prediction, timestep, sample)
+        rows = zip(steppers, prediction.chunk(len(sources)), sample.chunk(len(sources)), sources)
+        sample = torch.cat([stepper.step(p, timestep, x, source) for stepper, p, x, source in rows])
+        report(i + 1, len(schedule.timesteps), preview)
     return sample
-
-
-def _step(steppers: list, sources: list[Generator], prediction: Tensor, timestep: int, sample: Tensor) -> Tensor:
-    n = len(steppers)
-    parts = [_fold(lambda p, x: stepper.step(p, timestep, x, source), p, x)  # noqa: B023 (called at once)
-             for stepper, source, p, x in zip(steppers, sources, prediction.chunk(n), sample.chunk(n))]
-    return parts[0] if n == 1 else torch.cat(parts)
-
-
-def _fold(function: Callable[[Tensor, Tensor], Tensor], prediction: Tensor, sample: Tensor) -> Tensor:
-    """Applies a function of (B*F, C, H, W) tensors to (B, C, F, H, W) ones."""
-    frames = sample.shape[2]
-    folded = (rearrange(x, "b c f h w -> (b f) c h w") for x in (prediction, sample))
-    return rearrange(function(*folded), "(b f) c h w -> b c f h w", f=frames)

@@ -1,13 +1,14 @@
 """The checkpoints' own schedules, through diffusers.
 
-Steps are taken in float32 on (N, C, H, W) with frames folded into the batch, so that dynamic thresholding is
-per frame, as in the original. A scheduler object keeps state, so each run makes its own.
+Steps are taken in float32 with frames folded into the batch, so that dynamic thresholding is per frame, as in the
+original. A scheduler object keeps state, so each run makes its own.
 """
 
 import inspect
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Generator, Tensor
 
 from ..errors import CheckpointError, InputError
@@ -102,13 +103,25 @@ class Stepper:
         return self._scheduler.add_noise(clean, noise, torch.tensor([timestep]))
 
     def step(self, prediction: Tensor, timestep: int, sample: Tensor, generator: Generator) -> Tensor:
-        """The next sample. `prediction` holds the noise and, for pixel models, the variance: (N, C or 2C, H, W)."""
+        """The next sample (B, C, F, H, W), or (N, C, H, W).
+
+        `prediction` holds the noise and, for pixel models, the variance: twice as many channels.
+        """
         if not self._learned_variance:
             prediction = prediction[:, :sample.shape[1]]
         # A tensor, not a number: diffusers below 0.28 compares it with its table by tensor methods.
-        return self._scheduler.step(prediction, torch.tensor(timestep), sample, generator=generator).prev_sample
+        after = self._scheduler.step(_folded(prediction), torch.tensor(timestep), _folded(sample), generator=generator)
+        return _unfolded(after.prev_sample, sample)
 
     def predict_clean(self, prediction: Tensor, timestep: int, sample: Tensor) -> Tensor:
         """The clean sample a noise prediction implies, for previews."""
         alpha = float(self._scheduler.alphas_cumprod[timestep])
         return (sample - (1 - alpha)**0.5 * prediction[:, :sample.shape[1]]) / max(alpha, 1e-4)**0.5
+
+
+def _folded(x: Tensor) -> Tensor:
+    return x if x.ndim == 4 else rearrange(x, "b c f h w -> (b f) c h w")
+
+
+def _unfolded(x: Tensor, like: Tensor) -> Tensor:
+    return x if like.ndim == 4 else rearrange(x, "(b f) c h w -> b c f h w", f=like.shape[2])

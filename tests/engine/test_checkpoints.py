@@ -210,6 +210,17 @@ def test_a_broken_pickle_is_refused_by_name(tmp_path, content, says):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("zip_format", [True, False])
+def test_a_pickle_cut_anywhere_is_refused(tmp_path, zip_format):
+    path = tmp_path / f"{STEM}.bin"
+    torch.save({"a": torch.ones(30)}, path, _use_new_zipfile_serialization=zip_format)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 3):
+        path.write_bytes(whole[:length])
+        assert str(path) in refused(read_weights, tmp_path, (STEM,))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("zip_format", [True, False])
 def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, zip_format):
     mark = tmp_path / "mark"
     torch.save({**WEIGHTS, "extra": Code(mark)}, tmp_path / f"{STEM}.bin", _use_new_zipfile_serialization=zip_format)

@@ -88,7 +88,8 @@ def test_keyframe_loop_takes_batches_texts_and_timesteps(case):
 @pytest.mark.parametrize("case", of_kind("interp"), ids=lambda case: case["id"])
 def test_interpolation_window(case):
     tensors, p = reference.golden(case), case["params"]
-    model, pixels, source = model_of(case["model"], p.get("scheduler")), tensors["in.pixel_values"], generator(p["seed"])
+    model, source = model_of(case["model"], p.get("scheduler")), generator(p["seed"])
+    pixels = tensors["in.pixel_values"]
     start = tensors["in.init_noise"] if p["init_noise"] else randn(pixels.shape, source, CPU)
     condition = condition_of(pixels[:, :, 0], pixels[:, :, -1])
     with torch.no_grad():
@@ -187,11 +188,16 @@ def test_cascade(case, tmp_path):
     names = {"keyframes": "out.base", "interpolated": "out.interp", "first_frame": "out.sr1_image",
              "pixel_sr": "out.sr1", "latent_expert_sr": "out.sr2"}
     results = dict(cascade.run(job, PlainRuntime(), lambda name: silent))
+    assert results.keys() == names.keys()
     for name, golden in names.items():
+        if golden in case.get("left_out", ()):
+            continue
         mine = video(results[name])
         mine = mine[:, :, 0] if name == "first_frame" else mine
         tolerance = case["tensors"][golden].get("tol", case["max_abs_tol"])
         assert (mine - tensors[golden]).abs().max() <= tolerance, name
+    if "out.sr2_input_uint8" in case.get("left_out", ()):
+        return
     handed = to_uint8(cascade.original_handover(results["pixel_sr"], height, width))
     tolerance = case["tensors"]["out.sr2_input_uint8"]["tol"] + 1  # + 1: truncating a float that was an integer
     assert (handed.int() - tensors["out.sr2_input_uint8"].int()).abs().max() <= tolerance
