@@ -7,14 +7,14 @@ checkpoints' state-dict keys.
 
 from functools import cache
 from types import ModuleType, SimpleNamespace
-from typing import Any, Union
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-Ops = Union[ModuleType, SimpleNamespace, type]
+Ops = ModuleType | SimpleNamespace | type
 
 ACTIVATIONS = {"silu": F.silu, "swish": F.silu, "gelu": F.gelu, "relu": F.relu, "mish": F.mish}
 TEMPORAL_CONV_GROUPS = 32  # fixed in the original, whatever norm_num_groups says
