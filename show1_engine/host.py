@@ -170,6 +170,8 @@ class _ComfyText(nn.Module):
         self.model = cls(config, torch.float32, "meta", comfy.ops.manual_cast)
         if kind == "clip":
             self.model.text_projection = nn.Identity()  # the pooled output is not used
+            vocabulary, width = config["vocab_size"], config["hidden_size"]  # the class assumes OpenAI's vocabulary
+            self.model.set_input_embeddings(comfy.ops.manual_cast.Embedding(vocabulary, width, device="meta"))
 
     def forward(self, ids: Tensor, mask: Tensor | None) -> Tensor:
         if self.kind == "t5":

@@ -1,0 +1,100 @@
+"""The pack as ComfyUI sees it."""
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Node id -> required inputs, optional inputs that have to be there, outputs. Frozen: only optional inputs may be added.
+INTERFACE = {
+    "Show1LoadModel": (["model_name"], ["weight_dtype"], ["SHOW1_MODEL"]),
+    "Show1LoadTextEncoder": (["name"], ["weight_dtype"], ["SHOW1_TEXT_ENCODER"]),
+    "Show1TextEncode": (["text_encoder", "text"], ["clean_caption"], ["CONDITIONING"]),
+    "Show1Keyframes": (["model", "positive", "width", "height", "num_frames", "steps", "cfg", "seed"],
+                       ["negative", "sampler"], ["IMAGE", "FLOAT"]),
+    "Show1Interpolate": (["model", "images", "positive", "steps", "cfg", "seed"], ["negative", "fps", "sampler"],
+                         ["IMAGE", "FLOAT"]),
+    "Show1PixelSR": (["model", "images", "positive", "steps", "cfg", "noise_level", "seed"],
+                     ["negative", "first_frame", "first_frame_model", "sampler"], ["IMAGE"]),
+    "Show1LatentExpertSR": (["model", "images", "positive", "width", "height", "steps", "cfg", "strength", "seed"],
+                            ["negative", "vae"], ["IMAGE"]),
+}
+
+
+@pytest.fixture(scope="module")
+def object_info(server):
+    return server.object_info()
+
+
+def test_pack_imports_without_failure(server):
+    log = server.log_text()
+    assert "(IMPORT FAILED)" not in log
+    assert "show-1" in log      # it is listed among the imported packs
+    assert "Show1" not in "".join(line for line in log.splitlines() if "Error" in line or "Warning" in line)
+
+
+@pytest.mark.parametrize("node", INTERFACE)
+def test_interface(object_info, node):
+    required, optional, outputs = INTERFACE[node]
+    info = object_info[node]
+    assert list(info["input"]["required"]) == required
+    assert set(optional) <= set(info["input"].get("optional", {}))
+    assert info["output"] == outputs
+
+
+@pytest.mark.parametrize("node", INTERFACE)
+def test_everything_is_explained(object_info, node):
+    info = object_info[node]
+    assert info["category"] == "video/Show-1"
+    assert info["display_name"] and info["display_name"] != node and info["display_name"].isascii()
+    assert info["description"]
+    assert all(name and name != kind for name, kind in zip(info["output_name"], info["output"]))
+    inputs = info["input"].get("required", {}) | info["input"].get("optional", {})
+    assert [name for name, spec in inputs.items() if len(spec) < 2 or not spec[1].get("tooltip")] == []
+
+
+def test_nothing_else_of_ours_is_listed(object_info):
+    ours = {name for name, info in object_info.items() if info.get("category", "").startswith("video/Show-1")}
+    assert ours >= set(INTERFACE)
+    assert all(name.startswith("Show1") for name in ours)
+
+
+def test_models_are_listed(object_info):
+    def options(node: str, name: str) -> list[str]:
+        kind, about = object_info[node]["input"]["required"][name]
+        return kind if isinstance(kind, list) else about["options"]
+
+    models = options("Show1LoadModel", "model_name")
+    assert {"show-1-base", "show-1-interpolation", "show-1-sr1", "show-1-sr2"} <= set(models)
+    assert {"show-1-base", "show-1-sr2"} <= set(options("Show1LoadTextEncoder", "name"))
+
+
+def test_engine_knows_the_host_in_one_place_only(pack):
+    """Only host.py imports ComfyUI's modules; nodes/ may use the declared API."""
+    host_modules = ("import comfy", "from comfy", "import folder_paths", "from folder_paths", "import server")
+    for folder, allowed in (("show1_engine", ()), ("nodes", ("from comfy_api.latest import",))):
+        for file in (pack / folder).rglob("*.py"):
+            if file == pack / "show1_engine" / "host.py":
+                continue
+            for line in map(str.strip, file.read_text().splitlines()):
+                assert not line.startswith(host_modules) or line.startswith(allowed or "\0"), f"{file}: {line}"
+
+
+def test_engine_runs_without_the_host(pack):
+    code = "import show1_engine.__main__, sys; sys.exit(any(m.split('.')[0] == 'comfy' for m in sys.modules))"
+    subprocess.run([sys.executable, "-c", code], cwd=pack, check=True)
+
+
+def test_metadata_is_read_by_the_host(pack, comfyui):
+    """pyproject.toml through ComfyUI's own parser."""
+    code = ("import json, sys; from comfy_config.config_parser import extract_node_configuration as read; "
+            "print(read(sys.argv[1]).model_dump_json())")
+    done = subprocess.run([sys.executable, "-c", code, pack], cwd=comfyui, check=True, capture_output=True, text=True)
+    config = json.loads(done.stdout.splitlines()[-1])
+    assert config["project"]["name"] == "show-1" and config["tool_comfy"]["display_name"] == "Show-1"
+    assert config["project"]["supported_comfyui_version"] == ">=0.3.75"
+
+
+def test_no_requirement_is_torch(pack):
+    assert "torch" not in Path(pack / "requirements.txt").read_text().replace("# torch", "")
