@@ -6,7 +6,7 @@ import argparse
 import importlib.metadata
 import json
 import re
-import subprocess
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -81,13 +81,17 @@ def device_arguments() -> list[str]:
 
 
 def provide_models(folder: Path) -> None:
-    """Until trained weights are bundled: write the tiny random cascade, once."""
-    if any((PACK / "show1_engine" / "micro" / "weights").glob("*/unet/*.safetensors")):
-        return
-    print("== No trained weights are bundled yet: a tiny random cascade stands in for them. "
-          "It shows that everything works; the video is noise.", flush=True)
-    if not folder.is_dir():
-        subprocess.run([sys.executable, "-m", "show1_engine", "micro", "untrained", folder], cwd=PACK, check=True)
+    """Until all of the bundled cascade is trained: complete it with random weights, once, below models/show1."""
+    sys.path.insert(0, str(PACK))
+    from show1_engine.micro import models
+
+    target, made_here = folder / "micro", folder / "micro" / "made-by-quickstart"
+    if made_here.exists():
+        shutil.rmtree(target)       # other weights may be bundled by now
+    if not target.exists() and models(target) == target:
+        made_here.touch()
+        print("== Not all of the bundled models are trained yet: random weights stand in for the rest. "
+              "Everything works, but the video is noise.", flush=True)
 
 
 def make_video(server: Server, text: str) -> None:

@@ -19,9 +19,9 @@ def checked(stage: str, name: str, images: Tensor) -> Tensor:
         raise InputError(f"{stage}: '{name}' has shape {tuple(images.shape)}; give frames of shape "
                          "(frames, height, width, channels) with 1, 3 or 4 channels")
     images = images.float()
-    bad = ~torch.isfinite(images).flatten(1).all(dim=1)
-    if bad.any():
-        raise InputError(f"{stage}: '{name}' has NaN or infinite values in frame {int(bad.nonzero()[0])} of "
+    bad = next((i for i, image in enumerate(images) if not torch.isfinite(image).all()), None)
+    if bad is not None:
+        raise InputError(f"{stage}: '{name}' has NaN or infinite values in frame {bad} of "
                          f"{len(images)}; what made it failed (half precision overflow?): run that in fp32 or bf16")
     return images.expand(*images.shape[:-1], 3) if images.shape[-1] == 1 else images
 

@@ -4,6 +4,8 @@ A runtime says which layers models are built from, in which dtypes, and manages 
 plain torch on one device; `ComfyRuntime` hands everything to ComfyUI's memory manager. Both give out handles.
 """
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from .sampling.loop import Report
 
 UNET, TEXT, VAE = "unet", "text", "vae"  # a network's role: the host has a dtype and a device for each
+_FRAMES_AT_ONCE = 16  # handed to a host VAE, which batches by free memory itself
 
 
 class Handle(Protocol):
@@ -28,6 +31,9 @@ class Handle(Protocol):
     def load(self, memory_required: int) -> torch.device:
         """Makes the network ready, with `memory_required` bytes left for activations; returns where it computes."""
 
+    def memory(self) -> int:
+        """Bytes the device has, in all."""
+
 
 class PlainHandle:
     def __init__(self, module: nn.Module, dtype: torch.dtype, runtime: "PlainRuntime"):
@@ -36,6 +42,11 @@ class PlainHandle:
     def load(self, memory_required: int = 0) -> torch.device:
         self._runtime.make_resident(self.module)
         return self._runtime.device
+
+    def memory(self) -> int:
+        if self._runtime.device.type == "cuda":
+            return torch.cuda.mem_get_info(self._runtime.device)[1]
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**33
 
 
 class PlainRuntime:
@@ -90,6 +101,11 @@ class ComfyHandle:
 
         mm.load_models_gpu([self.patcher], memory_required=memory_required)
         return self.patcher.load_device
+
+    def memory(self) -> int:
+        import comfy.model_management as mm
+
+        return mm.get_total_memory(self.patcher.load_device)
 
 
 class ComfyRuntime:
@@ -187,20 +203,25 @@ class ComfyVae:
     def __init__(self, vae: Any):
         self._vae, self.factor = vae, 8
 
-    def encode(self, video: Tensor, source: Generator) -> Tensor:
-        pixels = rearrange(video / 2 + 0.5, "1 c f h w -> f h w c")
+    def encode(self, pixels: Any, frames: int, source: Generator) -> Tensor:
+        from .models.autoencoder import chunks
+
         seed = int(torch.randint(2**31, (), generator=source))
         with torch.random.fork_rng(devices=[]):  # the host's VAE draws its posterior noise from the global generator
             torch.manual_seed(seed)
-            latents = self._vae.encode(pixels)
+            latents = torch.cat([self._vae.encode(rearrange(pixels(part) / 2 + 0.5, "1 c f h w -> f h w c"))
+                                 for part in chunks(frames, _FRAMES_AT_ONCE)])
         if latents.ndim != 4 or latents.shape[1] != 4:
             raise InputError(f"Show1LatentExpertSR: 'vae' makes latents of shape {tuple(latents.shape)}; the expert "
                              "needs Stable Diffusion 1.5's type (4 channels, one eighth of the size)")
         return rearrange(latents.float() * self.scaling, "f c h w -> 1 c f h w")
 
-    def decode(self, latents: Tensor) -> Tensor:
-        pixels = self._vae.decode(rearrange(latents / self.scaling, "1 c f h w -> f c h w"))
-        return rearrange(pixels.float(), "f h w c -> 1 c f h w") * 2 - 1
+    def decode(self, latents: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        from .models.autoencoder import chunks
+
+        for part in chunks(latents.shape[2], _FRAMES_AT_ONCE):
+            images = self._vae.decode(rearrange(latents[:, :, part] / self.scaling, "1 c f h w -> f c h w"))
+            yield part, rearrange(images.float().cpu() * 2 - 1, "f h w c -> 1 c f h w")
 
 
 def encode_with_clip(clip: Any, texts: list[str], clean_caption: bool = False) -> Tensor:

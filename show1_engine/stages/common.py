@@ -8,6 +8,8 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..models.bundle import Show1Model
+from ..models.kinds import LATENT_EXPERT
+from ..models.memory import unet_bytes
 from ..sampling.loop import Predict, Report, guided
 
 
@@ -27,11 +29,22 @@ def pixel_frames(video: Tensor) -> Tensor:
 
 
 def predictor(stage: str, model: Show1Model, positive: Tensor, negative: Tensor, cfg: float, device: torch.device,
-              condition: Tensor | None = None, labels: Tensor | None = None, windows: int = 1) -> Predict:
+              labels: Tensor | None = None, windows: int = 1) -> Predict:
     """The model as a guided noise predictor; see sampling.loop.guided."""
     texts = [model.text(stage, name, states, device) for name, states in
              (("positive", positive), ("negative", negative))]
-    return guided(model.network, *texts, cfg, model.unet.dtype, condition, labels, windows)
+    channels = 4 if model.kind == LATENT_EXPERT else 3
+    return guided(model.network, *texts, cfg, model.unet.dtype, channels, labels, windows)
+
+
+def fitting(model: Show1Model, batch: int, frames: int) -> Callable[[int], bool]:
+    """Whether a square tile of some side, `batch` videos of `frames` frames at once, leaves the device room."""
+    limit = model.unet.memory() // 2
+
+    def fits(side: int) -> bool:
+        return unet_bytes(model.network.config, batch, frames, side, side, model.unet.dtype) <= limit
+
+    return fits
 
 
 def check_noise_level(stage: str, name: str, level: int) -> None:

@@ -1,6 +1,7 @@
 """Interpolation: three new frames between every two, in pixel space (paper section 3.3)."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +12,11 @@ from ..models.bundle import Show1Model
 from ..models.kinds import INTERPOLATION
 from ..models.memory import unet_bytes
 from ..noise import generator, randn
+from ..sampling.cuts import find_cuts
 from ..sampling.loop import Report, denoise, silent
 from ..sampling.schedules import Schedule, with_sampler
-from .common import halves, pixel_frames, predictor, previewing, shifted
+from ..sampling.tiles import blended, tile_side, tiles, whole
+from .common import fitting, halves, pixel_frames, predictor, previewing, shifted
 
 STAGE = "Show1Interpolate"
 WINDOW = 5  # frames per window: two given ones and the three between
@@ -23,12 +26,18 @@ _PIXELS_AT_ONCE = 2**17  # per batch of windows: ten of the published size
 
 @dataclass(frozen=True)
 class InterpolateSettings:
-    """Defaults are those of the released inference script."""
+    """Defaults are those of the released inference script.
+
+    tiling: side of the tiles in pixels, 0 for automatic. cuts: hold the frame over a scene cut instead of inventing
+    frames between two scenes.
+    """
 
     steps: int = 75
     cfg: float = 4.0
     seed: int = 0
     sampler: str = "default"
+    tiling: int = 0
+    cuts: bool = False
 
 
 @torch.no_grad()
@@ -52,33 +61,41 @@ def interpolate(model: Show1Model, images: Tensor, positive: Tensor, negative: T
     schedule = Schedule(with_sampler(model.scheduler_config, settings.sampler), settings.steps)
     if len(images) == 1:
         return images.clone()
-    rgb, alpha = split_alpha(images)
-    video = pad_to_multiple(to_model(rgb, torch.device("cpu")), model.network.size_multiple)
-    result = _sample(model, video, positive, negative, settings, schedule, report)
-    return with_alpha(from_model(result[..., :images.shape[1], :images.shape[2]]), alpha)
-
-
-def _sample(model: Show1Model, video: Tensor, positive: Tensor, negative: Tensor, s: InterpolateSettings,
-            schedule: Schedule, report: Report) -> Tensor:
-    _, _, frames, height, width = video.shape
-    batch = min(frames - 1, max(1, _PIXELS_AT_ONCE // (WINDOW * height * width)))
-    device = model.unet.load(unet_bytes(model.network.config, halves(s.cfg) * batch, WINDOW, height, width,
-                                        model.unet.dtype))
-    noise = randn((1, 3, WINDOW, height, width), generator(s.seed), device)
-    result = video.new_empty(1, 3, FACTOR * (frames - 1) + 1, height, width)
-    starts = list(range(frames - 1))
-    batches = [starts[i:i + batch] for i in range(0, len(starts), batch)]
-    total = len(batches) * len(schedule.timesteps)
-    for i, group in enumerate(batches):
-        condition = torch.cat([condition_of(video[:, :, k], video[:, :, k + 1]) for k in group]).to(device)
-        predict = predictor(STAGE, model, positive, negative, s.cfg, device, condition, windows=len(group))
-        # The original restarts its noise for every window: all windows share initial and step noise.
-        out = denoise(predict, noise.expand(len(group), -1, -1, -1, -1), schedule,
-                      [generator(s.seed) for _ in group],
-                      previewing(shifted(report, i * len(schedule.timesteps), total), pixel_frames))
-        for k, window in zip(group, out.cpu()):
-            result[0, :, FACTOR * k:FACTOR * k + WINDOW] = window
+    result = images.new_empty(FACTOR * (len(images) - 1) + 1, *images.shape[1:])
+    cuts = set(find_cuts(images)) if settings.cuts else set()
+    starts = [k for k in range(len(images) - 1) if k + 1 not in cuts]
+    for k in cuts:  # nothing lies between two scenes: the last frame stands until the next begins
+        result[FACTOR * (k - 1):FACTOR * k] = images[k - 1]
+        result[FACTOR * k] = images[k]
+    _fill(result, model, images, starts, positive, negative, settings, schedule, report)
     return result
+
+
+def _fill(result: Tensor, model: Show1Model, images: Tensor, starts: list[int], positive: Tensor, negative: Tensor,
+          s: InterpolateSettings, schedule: Schedule, report: Report) -> None:
+    """Samples the windows that begin at `starts` and writes them into `result`."""
+    multiple, (height, width) = model.network.size_multiple, images.shape[1:3]
+    size = pad_to_multiple(images.new_empty(1, 1, 1, height, width), multiple).shape[-2:]
+    batch = max(1, min(len(starts), _PIXELS_AT_ONCE // (WINDOW * size[0] * size[1])))
+    # The whole scene belongs together here, so only memory cuts it into tiles.
+    side = tile_side(*size, max(size), s.tiling, fitting(model, halves(s.cfg) * batch, WINDOW), multiple)
+    device = model.unet.load(unet_bytes(model.network.config, halves(s.cfg) * batch, WINDOW, min(side, size[0]),
+                                        min(side, size[1]), model.unet.dtype))
+    noise = randn((1, 3, WINDOW, *size), generator(s.seed), device)
+    groups = [starts[i:i + batch] for i in range(0, len(starts), batch)]
+    steps = len(schedule.timesteps)
+    for i, group in enumerate(groups):
+        given = [pad_to_multiple(to_model(images[k:k + 2, ..., :3], device), multiple) for k in group]
+        condition = torch.cat([condition_of(pair[:, :, 0], pair[:, :, 1]) for pair in given])
+        predict = predictor(STAGE, model, positive, negative, s.cfg, device, windows=len(group))
+        boxes = partial(tiles, whole(WINDOW), *size, multiple=multiple)
+        # The original restarts its noise for every window: all windows share initial and step noise.
+        out = denoise(blended(predict, boxes, side, 8 * multiple), noise.expand(len(group), -1, -1, -1, -1), schedule,
+                      [generator(s.seed) for _ in group],
+                      previewing(shifted(report, i * steps, len(groups) * steps), pixel_frames), condition)
+        for k, window in zip(group, out.split(1)):
+            _, alpha = split_alpha(images[k:k + 2])
+            result[FACTOR * k:FACTOR * k + WINDOW] = with_alpha(from_model(window[..., :height, :width]), alpha)
 
 
 def condition_of(first: Tensor, last: Tensor) -> Tensor:

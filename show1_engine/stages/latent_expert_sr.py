@@ -1,30 +1,41 @@
 """Latent expert super-resolution: noise the enlarged clip part of the way, denoise it in latent space (section 3.5)."""
 
-from dataclasses import dataclass
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from ..color import match_color
 from ..errors import InputError
-from ..frames import checked, cover, from_model, pad_to_multiple, split_alpha, to_model, with_alpha
-from ..models.autoencoder import Codec, VaeCodec
+from ..frames import checked, cover, from_model, pad_to_multiple, to_model
+from ..models.autoencoder import Codec, PixelsOf, VaeCodec, chunks
 from ..models.bundle import Show1Model
 from ..models.kinds import LATENT_EXPERT
 from ..models.memory import unet_bytes
 from ..noise import generator, randn
+from ..sampling.cuts import find_cuts
 from ..sampling.loop import Report, denoise, silent
 from ..sampling.schedules import Schedule, with_sampler
-from .common import halves, predictor, previewing
+from ..sampling.tiles import blended, tile_side, tiles
+from ..sampling.windows import Span, scene_spans
+from .common import fitting, halves, predictor, previewing
 
 STAGE = "Show1LatentExpertSR"
+_TRAINED = 72  # latents along the wider side of the published training size, 576x320
+_SMALLEST_TILE = 8  # latents
 
 
 @dataclass(frozen=True)
 class LatentExpertSettings:
-    """Defaults are those of the released inference script. A width or height of 0 follows the input's aspect."""
+    """Defaults are those of the released inference script. A width or height of 0 follows the input's aspect.
+
+    window, overlap: frames sampled together and shared by neighbouring windows, which are averaged at every step.
+    tiling: side of the tiles in output pixels, 0 for automatic. color_match: see color.match_color, against the
+    enlarged input. cuts: no window reaches across a scene cut.
+    """
 
     width: int = 576
     height: int = 320
@@ -33,6 +44,11 @@ class LatentExpertSettings:
     strength: float = 0.8
     seed: int = 0
     sampler: str = "default"
+    window: int = 32
+    overlap: int = 8
+    tiling: int = 0
+    color_match: str = "none"
+    cuts: bool = False
 
 
 @torch.no_grad()
@@ -51,23 +67,39 @@ def latent_expert_sr(model: Show1Model, images: Tensor, positive: Tensor, negati
     """
     model.require(STAGE, LATENT_EXPERT)
     images = checked(STAGE, "images", images)
-    s = settings
-    if not 0 <= s.strength <= 1:
-        raise InputError(f"{STAGE}: 'strength' is {s.strength}; use 0 (keep the input) to 1 (keep nothing)")
+    s = _checked_settings(settings)
     height, width = target_size(s, *images.shape[1:3])
     schedule = Schedule(with_sampler(model.scheduler_config, s.sampler), s.steps, strength=s.strength)
     codec = codec or _own_codec(model)
-    rgb, alpha = split_alpha(images)
-    video = cover(to_model(rgb, torch.device("cpu")), height, width)
-    refined = _refine(model, pad_to_multiple(video, codec.factor), positive, negative, s, schedule, codec, report)
-    result = from_model(refined[..., :height, :width])
-    return result if alpha is None else with_alpha(result, from_model_alpha(alpha, height, width))
+
+    def enlarged(part: slice) -> Tensor:
+        return pad_to_multiple(cover(to_model(images[part, ..., :3], torch.device("cpu")), height, width), codec.factor)
+
+    time = scene_spans(len(images), s.window, s.overlap, find_cuts(images) if s.cuts else [])
+    latents = _refine(model, enlarged, time, positive, negative, s, schedule, codec, report)
+    result = images.new_empty(len(images), height, width, images.shape[-1])
+    for part, video in codec.decode(latents):
+        pixels = from_model(video[..., :height, :width])
+        if s.color_match != "none":
+            pixels = match_color(pixels, from_model(enlarged(part)[..., :height, :width]), s.color_match)
+        result[part, ..., :3] = pixels
+    if images.shape[-1] == 4:
+        _copy_alpha(images, result)
+    return result
+
+
+def _checked_settings(s: LatentExpertSettings) -> LatentExpertSettings:
+    if not 0 <= s.strength <= 1:
+        raise InputError(f"{STAGE}: 'strength' is {s.strength}; use 0 (keep the input) to 1 (keep nothing)")
+    if s.width < 0 or s.height < 0:
+        raise InputError(f"{STAGE}: size {s.width}x{s.height} is negative; use 0 to follow the input")
+    if not 0 <= s.overlap < s.window:
+        raise InputError(f"{STAGE}: 'overlap' is {s.overlap} and 'window' {s.window}; the overlap must be smaller")
+    return s
 
 
 def target_size(s: LatentExpertSettings, height: int, width: int) -> tuple[int, int]:
     """Output (height, width) for an input of that size: 0 follows the input, both 0 keep its size."""
-    if s.width < 0 or s.height < 0:
-        raise InputError(f"{STAGE}: size {s.width}x{s.height} is negative; use 0 to follow the input")
     if s.width and s.height:
         return s.height, s.width
     if s.width:
@@ -75,9 +107,11 @@ def target_size(s: LatentExpertSettings, height: int, width: int) -> tuple[int, 
     return (s.height, max(1, round(s.height * width / height))) if s.height else (height, width)
 
 
-def from_model_alpha(alpha: Tensor, height: int, width: int) -> Tensor:
-    """Alpha (F, H, W, 1) cropped and resized like the picture."""
-    return rearrange(cover(rearrange(alpha, "f h w 1 -> 1 1 f h w"), height, width).clamp(0, 1), "1 1 f h w -> f h w 1")
+def _copy_alpha(images: Tensor, result: Tensor) -> None:
+    """The alpha channel, cropped and resized like the picture."""
+    for part in chunks(len(images), 16):
+        alpha = rearrange(images[part, ..., 3:], "f h w 1 -> 1 1 f h w")
+        result[part, ..., 3] = cover(alpha, *result.shape[1:3]).clamp(0, 1)[0, 0]
 
 
 def _own_codec(model: Show1Model) -> Codec:
@@ -86,35 +120,40 @@ def _own_codec(model: Show1Model) -> Codec:
     return VaeCodec(model.vae)
 
 
-def _refine(model: Show1Model, video: Tensor, positive: Tensor, negative: Tensor, s: LatentExpertSettings,
-            schedule: Schedule, codec: Codec, report: Report) -> Tensor:
+def _refine(model: Show1Model, enlarged: PixelsOf, time: list[Span], positive: Tensor, negative: Tensor,
+            s: LatentExpertSettings, schedule: Schedule, codec: Codec, report: Report) -> Tensor:
     source = generator(s.seed)
-    latents = codec.encode(video, source)
-    device = model.unet.load(unet_bytes(model.network.config, halves(s.cfg), *latents.shape[2:], model.unet.dtype))
+    frames = time[-1].stop
+    latents = codec.encode(enlarged, frames, source)
+    height, width = latents.shape[-2:]
+    together = max(span.stop - span.start for span in time)
+    side = tile_side(height, width, _TRAINED, -(-s.tiling // codec.factor), fitting(model, halves(s.cfg), together))
+    device = model.unet.load(unet_bytes(model.network.config, halves(s.cfg), together, min(side, height),
+                                        min(side, width), model.unet.dtype))
     latents = latents.to(device)
-    noise = rearrange(randn(_frame_major(latents), source, device), "f c h w -> 1 c f h w")
-    if schedule.timesteps:
-        predict = predictor(STAGE, model, positive, negative, s.cfg, device)
-        start = schedule.stepper().add_noise(latents, noise, schedule.timesteps[0])
-        latents = denoise(predict, start, schedule, [source], previewing(report, rgb_estimate(latents, video)))
-    return codec.decode(latents)
+    noise = rearrange(randn((frames, latents.shape[1], height, width), source, device), "f c h w -> 1 c f h w")
+    if not schedule.timesteps:
+        return latents
+    predict = predictor(STAGE, model, positive, negative, s.cfg, device)
+    predict = blended(predict, lambda side: tiles(time, height, width, side), side, _SMALLEST_TILE)
+    start = schedule.stepper().add_noise(latents, noise, schedule.timesteps[0])
+    preview = previewing(report, rgb_estimate(latents, enlarged))
+    return denoise(predict, start, schedule, [source], preview)
 
 
-def _frame_major(latents: Tensor) -> tuple[int, ...]:
-    """The recorded draw's shape (F, 4, h, w)."""
-    _, channels, frames, height, width = latents.shape
-    return frames, channels, height, width
-
-
-def rgb_estimate(latents: Tensor, video: Tensor) -> Callable[[Tensor], Tensor]:
-    """A linear map from this VAE's latents to RGB frames, fitted to the clip itself: previews without decoding."""
+def rgb_estimate(latents: Tensor, pixels: PixelsOf) -> Callable[[Tensor], Tensor]:
+    """A linear map from this VAE's latents to RGB frames, fitted to the clip's first frames: previews without
+    decoding."""
+    some = slice(0, min(8, latents.shape[2]))
+    video = pixels(some)
     size = (video.shape[2], *latents.shape[-2:])
     colours = rearrange(F.interpolate(video, size=size, mode="area"), "1 c f h w -> (f h w) c").float()
-    fit = torch.linalg.lstsq(_with_one(latents).cpu(), colours).solution
+    fit = torch.linalg.lstsq(_with_one(latents[:, :, some]).cpu(), colours).solution
 
     def frames(sample: Tensor) -> Tensor:
-        rgb = _with_one(sample) @ fit.to(sample.device)
-        return (rgb.unflatten(0, size) / 2 + 0.5).clamp(0, 1)
+        shown = sample[:, :, ::-(-sample.shape[2] // 32)]  # of a long clip at most 32 frames
+        rgb = _with_one(shown) @ fit.to(sample.device)
+        return (rgb.unflatten(0, (-1, *size[1:])) / 2 + 0.5).clamp(0, 1)
 
     return frames
 

@@ -1,37 +1,51 @@
 """Pixel super-resolution x4 with noise augmentation (paper section 3.4), and the first frame's by a 2-D model."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from ..color import match_color
 from ..errors import InputError
 from ..frames import (checked, from_model, pad_to_multiple, resize, resize_bilinear, split_alpha, to_model, with_alpha)
 from ..models.bundle import Show1Model
 from ..models.kinds import FIRST_FRAME_SR, PIXEL_SR
 from ..models.memory import unet_bytes
 from ..noise import generator, randn
+from ..sampling.cuts import find_cuts
 from ..sampling.loop import Report, denoise, silent
 from ..sampling.schedules import Schedule, make_scheduler, with_sampler
-from ..sampling.windows import chained_windows
-from .common import check_noise_level, halves, pixel_frames, predictor, previewing, shifted
+from ..sampling.tiles import blended, tile_side, tiles, whole
+from ..sampling.windows import Window, chained_windows
+from .common import check_noise_level, fitting, halves, pixel_frames, predictor, previewing, shifted
 
 STAGE = "Show1PixelSR"
 SCALE = 4
 WINDOW = 8
 _COSINE = {"_class_name": "DDPMScheduler", "beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 1000}
 _ASPECT_TOLERANCE = 0.02
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class PixelSRSettings:
-    """Defaults are those of the released inference script."""
+    """Defaults are those of the released inference script.
+
+    tiling: side of the tiles in output pixels, 0 for automatic. color_match: see color.match_color, against the
+    enlarged input. scale: output size over input size; the model's own is 4, others are resampled from it.
+    cuts: start a new chain of windows at a scene cut.
+    """
 
     steps: int = 125
     cfg: float = 7.0
     noise_level: int = 250
     seed: int = 0
     sampler: str = "default"
+    tiling: int = 0
+    color_match: str = "none"
+    scale: float = SCALE
+    cuts: bool = False
 
 
 FIRST_FRAME_SETTINGS = PixelSRSettings(steps=70, cfg=4.0, noise_level=150)
@@ -40,7 +54,7 @@ FIRST_FRAME_SETTINGS = PixelSRSettings(steps=70, cfg=4.0, noise_level=150)
 @torch.no_grad()
 def pixel_sr(model: Show1Model, images: Tensor, positive: Tensor, negative: Tensor, settings: PixelSRSettings,
              first_frame: Tensor | None = None, report: Report = silent,
-             windows: list[slice] | None = None) -> Tensor:
+             windows: list[Window] | None = None) -> Tensor:
     """Upscales frames four times, in windows of eight chained by their first frame.
 
     Args:
@@ -52,26 +66,43 @@ def pixel_sr(model: Show1Model, images: Tensor, positive: Tensor, negative: Tens
         windows: other windows than the planner's; frames they leave out stay grey.
 
     Returns:
-        (F, 4H, 4W, C), about [0, 1].
+        (F, scale * H, scale * W, C), about [0, 1].
     """
     model.require(STAGE, PIXEL_SR)
     images = checked(STAGE, "images", images)
-    check_noise_level(STAGE, "noise_level", settings.noise_level)
-    rgb, alpha = split_alpha(images)
-    height, width = (SCALE * side for side in images.shape[1:3])
-    clean = None if first_frame is None else _first_frame(first_frame, height, width)
-    windows = chained_windows(len(images), WINDOW) if windows is None else windows
-    result = torch.zeros(1, 3, len(images), height, width)
-    schedule = Schedule(with_sampler(model.scheduler_config, settings.sampler), settings.steps)
-    total = len(windows) * len(schedule.timesteps)
+    s = settings
+    check_noise_level(STAGE, "noise_level", s.noise_level)
+    if s.scale <= 0:
+        raise InputError(f"{STAGE}: 'scale' is {s.scale}; it must be above 0")
+    if windows is None:
+        windows = chained_windows(len(images), WINDOW, find_cuts(images) if s.cuts else [])
+    height, width = images.shape[1:3]
+    size = max(1, round(s.scale * height)), max(1, round(s.scale * width))
+    result = images.new_full((len(images), *size, images.shape[-1]), 0.5)
+    clean = None if first_frame is None else _first_frame(first_frame, SCALE * height, SCALE * width)
+    schedule = Schedule(with_sampler(model.scheduler_config, s.sampler), s.steps)
+    steps = len(schedule.timesteps)
     for i, window in enumerate(windows):
-        low = to_model(rgb[window], torch.device("cpu"))
-        progress = shifted(report, i * len(schedule.timesteps), total)
-        result[:, :, window] = upscale(STAGE, model, low, positive, negative, settings, schedule, clean, progress).cpu()
-        clean = result[:, :, window.stop - 1:window.stop]
-        if i + 1 < len(windows):  # a last window moved back starts inside this one
-            clean = result[:, :, windows[i + 1].start:windows[i + 1].start + 1]
-    return with_alpha(from_model(result), alpha)
+        low, alpha = split_alpha(images[window.frames])
+        progress = shifted(report, i * steps, len(windows) * steps)
+        start = clean if i == 0 or window.continues else None
+        video = _window(model, low, positive, negative, s, schedule, start, progress)
+        result[window.frames] = with_alpha(from_model(resize(video, *size)), alpha)
+        if i + 1 < len(windows):  # the next window begins on this one's last frame, or earlier if it was moved back
+            first = windows[i + 1].start - window.start
+            clean = video[:, :, first:first + 1]
+    return result
+
+
+def _window(model: Show1Model, low: Tensor, positive: Tensor, negative: Tensor, s: PixelSRSettings,
+            schedule: Schedule, clean: Tensor | None, report: Report) -> Tensor:
+    """One window (F, H, W, 3), enlarged and colour-matched: (1, 3, F, 4H, 4W) in [-1, 1] on the CPU."""
+    low = to_model(low, _CPU)
+    video = upscale(STAGE, model, low, positive, negative, s, schedule, clean, report).cpu()
+    if s.color_match == "none":
+        return video
+    reference = from_model(resize_bilinear(low, *video.shape[-2:]))
+    return to_model(match_color(from_model(video), reference, s.color_match), _CPU)
 
 
 @torch.no_grad()
@@ -82,8 +113,7 @@ def first_frame_sr(model: Show1Model, images: Tensor, positive: Tensor, negative
     check_noise_level(STAGE, "first_frame_noise_level", settings.noise_level)
     rgb, _ = split_alpha(checked(STAGE, "images", images[:1]))
     schedule = Schedule(with_sampler(model.scheduler_config, settings.sampler), settings.steps)
-    low = to_model(rgb, torch.device("cpu"))
-    return from_model(upscale(STAGE, model, low, positive, negative, settings, schedule, None, report))
+    return from_model(upscale(STAGE, model, to_model(rgb, _CPU), positive, negative, settings, schedule, None, report))
 
 
 def upscale(stage: str, model: Show1Model, low: Tensor, positive: Tensor, negative: Tensor, s: PixelSRSettings,
@@ -96,7 +126,11 @@ def upscale(stage: str, model: Show1Model, low: Tensor, positive: Tensor, negati
     height, width = (SCALE * side for side in low.shape[-2:])
     multiple = model.network.size_multiple
     target = pad_to_multiple(resize_bilinear(low, height, width), multiple)
-    device = model.unet.load(unet_bytes(model.network.config, halves(s.cfg), *target.shape[2:], model.unet.dtype))
+    frames, *size = target.shape[2:]
+    side = tile_side(*size, model.network.config["sample_size"], s.tiling, fitting(model, halves(s.cfg), frames),
+                     multiple)
+    device = model.unet.load(unet_bytes(model.network.config, halves(s.cfg), frames, min(side, size[0]),
+                                        min(side, size[1]), model.unet.dtype))
     source = generator(s.seed)
     start = randn(target.shape, source, device)
     noise = randn(target.shape, source, device)
@@ -105,8 +139,9 @@ def upscale(stage: str, model: Show1Model, low: Tensor, positive: Tensor, negati
     if clean_first is not None:
         condition[:, :, :1] = pad_to_multiple(clean_first, multiple).to(device)
     labels = torch.tensor([s.noise_level], device=device)
-    predict = predictor(stage, model, positive, negative, s.cfg, device, condition, labels)
-    video = denoise(predict, start, schedule, [source], previewing(report, pixel_frames))
+    predict = predictor(stage, model, positive, negative, s.cfg, device, labels)
+    predict = blended(predict, partial(tiles, whole(frames), *size, multiple=multiple), side, 8 * multiple)
+    video = denoise(predict, start, schedule, [source], previewing(report, pixel_frames), condition)
     return video[..., :height, :width]
 
 
@@ -117,4 +152,4 @@ def _first_frame(image: Tensor, height: int, width: int) -> Tensor:
     if abs(wide / tall * height / width - 1) > _ASPECT_TOLERANCE:
         raise InputError(f"{STAGE}: 'first_frame' is {wide}x{tall} but the frames upscale to {width}x{height}; "
                          "give a first frame of the same aspect")
-    return resize(to_model(rgb, torch.device("cpu")), height, width)
+    return resize(to_model(rgb, _CPU), height, width)

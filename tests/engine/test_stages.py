@@ -90,6 +90,7 @@ def test_interpolation_windows_do_not_depend_on_their_batch(monkeypatch):
 def test_chained_windows_cover_every_frame(frames):
     windows = chained_windows(frames)
     assert sorted({i for window in windows for i in range(window.start, window.stop)}) == list(range(frames))
+    assert [window.continues for window in windows] == [False] + [True] * (len(windows) - 1)
     assert all(b.start < a.stop and b.start > a.start for a, b in zip(windows, windows[1:]))
     if frames >= 8 and (frames - 8) % 7 == 0:
         assert windows == original_windows(frames)
