@@ -7,8 +7,8 @@ from ..show1_engine import host
 from ..show1_engine.models.bundle import Show1Model
 from ..show1_engine.stages.interpolate import FACTOR, STAGE, InterpolateSettings, interpolate
 from ..show1_engine.stages.keyframes import FPS
-from .schema import (cfg_input, images_input, model_input, negative_input, positive_input, sampler_input, schema,
-                     seed_input, steps_input)
+from .schema import (cfg_input, cut_aware_input, images_input, model_input, negative_input, positive_input,
+                     sampler_input, schema, seed_input, steps_input, tiling_input)
 from .sockets import Conditioning, texts
 
 
@@ -26,12 +26,14 @@ class Show1Interpolate(io.ComfyNode):
                     steps_input(75), cfg_input(4.0), seed_input(),
                     io.Float.Input("fps", default=FPS, min=0.01, max=240.0, step=0.01, optional=True,
                                    tooltip="Frames per second of the input; the output's are four times that."),
-                    sampler_input()],
+                    sampler_input(), tiling_input(),
+                    cut_aware_input("over a cut the last frame is held, nothing is invented between two scenes")],
             outputs=[io.Image.Output(display_name="images"), io.Float.Output(display_name="fps")])
 
     @classmethod
     def execute(cls, model: Show1Model, images: Tensor, positive: Conditioning, steps: int, cfg: float, seed: int,
-                negative: Conditioning | None = None, fps: float = FPS, sampler: str = "default") -> io.NodeOutput:
-        settings = InterpolateSettings(steps, cfg, seed, sampler)
-        images = interpolate(model, images, *texts(STAGE, positive, negative), settings, host.comfy_report())
+                negative: Conditioning | None = None, fps: float = FPS, sampler: str = "default", tiling: int = 0,
+                cut_aware: bool = True) -> io.NodeOutput:
+        settings = InterpolateSettings(steps, cfg, seed, sampler, tiling, cut_aware)
+        images = interpolate(model, images, *texts(STAGE, positive, negative), settings, host.ComfyReport())
         return io.NodeOutput(host.to_output(images), fps * FACTOR)

@@ -31,5 +31,5 @@ class Show1Keyframes(io.ComfyNode):
     def execute(cls, model: Show1Model, positive: Conditioning, width: int, height: int, num_frames: int, steps: int,
                 cfg: float, seed: int, negative: Conditioning | None = None, sampler: str = "default") -> io.NodeOutput:
         settings = KeyframeSettings(width, height, num_frames, steps, cfg, seed, sampler)
-        images = keyframes(model, *texts(STAGE, positive, negative), settings, host.comfy_report())
+        images = keyframes(model, *texts(STAGE, positive, negative), settings, host.ComfyReport())
         return io.NodeOutput(host.to_output(images), FPS)

@@ -8,8 +8,8 @@ from torch import Tensor
 from ..show1_engine import host
 from ..show1_engine.models.bundle import Show1Model
 from ..show1_engine.stages.latent_expert_sr import STAGE, LatentExpertSettings, latent_expert_sr
-from .schema import (cfg_input, images_input, model_input, negative_input, positive_input, sampler_input, schema,
-                     seed_input, steps_input)
+from .schema import (cfg_input, color_match_input, cut_aware_input, images_input, model_input, negative_input,
+                     positive_input, sampler_input, schema, seed_input, steps_input, tiling_input)
 from .sockets import Conditioning, texts
 
 
@@ -35,15 +35,22 @@ class Show1LatentExpertSR(io.ComfyNode):
                     seed_input(),
                     io.Vae.Input("vae", optional=True,
                                  tooltip="Another VAE of Stable Diffusion 1.5's type instead of the model's own."),
-                    sampler_input()],
+                    sampler_input(),
+                    io.Int.Input("window", default=32, min=1, max=1024, optional=True,
+                                 tooltip="Frames sampled together. Trained on short clips; more cost memory."),
+                    io.Int.Input("overlap", default=8, min=0, max=512, optional=True,
+                                 tooltip="Frames that neighbouring windows share; they are averaged at every step."),
+                    tiling_input(), color_match_input("none"), cut_aware_input("no window reaches across a cut")],
             outputs=[io.Image.Output(display_name="images")])
 
     @classmethod
     def execute(cls, model: Show1Model, images: Tensor, positive: Conditioning, width: int, height: int, steps: int,
                 cfg: float, strength: float, seed: int, negative: Conditioning | None = None, vae: Any = None,
-                sampler: str = "default") -> io.NodeOutput:
-        settings = LatentExpertSettings(width, height, steps, cfg, strength, seed, sampler)
+                sampler: str = "default", window: int = 32, overlap: int = 8, tiling: int = 0,
+                color_match: str = "none", cut_aware: bool = True) -> io.NodeOutput:
+        settings = LatentExpertSettings(width, height, steps, cfg, strength, seed, sampler, window, overlap, tiling,
+                                        color_match, cut_aware)
         codec = None if vae is None else host.ComfyVae(vae)
         images = latent_expert_sr(model, images, *texts(STAGE, positive, negative), settings, codec,
-                                  host.comfy_report())
+                                  host.ComfyReport())
         return io.NodeOutput(host.to_output(images))

@@ -9,8 +9,8 @@ from ..show1_engine.sampling.windows import chained_windows
 from ..show1_engine.stages.common import shifted
 from ..show1_engine.stages.pixel_sr import (FIRST_FRAME_SETTINGS, STAGE, WINDOW, PixelSRSettings, first_frame_sr,
                                             pixel_sr)
-from .schema import (cfg_input, images_input, model_input, negative_input, noise_level_input, positive_input,
-                     sampler_input, schema, seed_input, steps_input)
+from .schema import (cfg_input, color_match_input, cut_aware_input, images_input, model_input, negative_input,
+                     noise_level_input, positive_input, sampler_input, schema, seed_input, steps_input, tiling_input)
 from .sockets import Conditioning, Model, texts
 
 _FIRST = FIRST_FRAME_SETTINGS
@@ -38,7 +38,11 @@ class Show1PixelSR(io.ComfyNode):
                     steps_input(_FIRST.steps, "first_frame_steps", optional=True),
                     cfg_input(_FIRST.cfg, "first_frame_cfg", optional=True),
                     noise_level_input(_FIRST.noise_level, "first_frame_noise_level", optional=True),
-                    sampler_input()],
+                    sampler_input(), tiling_input(), color_match_input("none"),
+                    io.Float.Input("scale", default=4.0, min=0.25, max=16.0, step=0.05, optional=True,
+                                   tooltip="Output size over input size. The model's own is 4; others are resampled "
+                                           "from it."),
+                    cut_aware_input("a cut starts a new chain of windows")],
             outputs=[io.Image.Output(display_name="images")])
 
     @classmethod
@@ -46,10 +50,11 @@ class Show1PixelSR(io.ComfyNode):
                 noise_level: int, seed: int, negative: Conditioning | None = None, first_frame: Tensor | None = None,
                 first_frame_model: Show1Model | None = None, first_frame_steps: int = _FIRST.steps,
                 first_frame_cfg: float = _FIRST.cfg, first_frame_noise_level: int = _FIRST.noise_level,
-                sampler: str = "default") -> io.NodeOutput:
+                sampler: str = "default", tiling: int = 0, color_match: str = "none", scale: float = 4.0,
+                cut_aware: bool = True) -> io.NodeOutput:
         text = texts(STAGE, positive, negative)
-        settings = PixelSRSettings(steps, cfg, noise_level, seed, sampler)
-        report = bar = host.comfy_report()
+        settings = PixelSRSettings(steps, cfg, noise_level, seed, sampler, tiling, color_match, scale, cut_aware)
+        report = bar = host.ComfyReport()
         if first_frame is None and first_frame_model is not None:
             total = first_frame_steps + steps * len(chained_windows(len(images), WINDOW))
             first = PixelSRSettings(first_frame_steps, first_frame_cfg, first_frame_noise_level, seed, sampler)

@@ -5,6 +5,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..show1_engine.color import METHODS
 from ..show1_engine.sampling.schedules import SAMPLERS
 from .sockets import Model
 
@@ -59,3 +60,19 @@ def seed_input() -> io.Input:
 def sampler_input() -> io.Input:
     return io.Combo.Input("sampler", options=list(SAMPLERS), default="default", optional=True,
                           tooltip="\"default\" samples as the checkpoint's own scheduler config says.")
+
+
+def tiling_input() -> io.Input:
+    return io.Int.Input("tiling", default=0, min=0, max=8192, step=8, optional=True,
+                        tooltip="Side of the overlapping tiles that large frames are sampled in, in output pixels. "
+                                "0: chosen from the model's training size and the device's memory.")
+
+
+def color_match_input(default: str) -> io.Input:
+    return io.Combo.Input("color_match", options=list(METHODS), default=default, optional=True,
+                          tooltip="Anchor colours to the input: not at all, by each frame's mean and spread (mean_std; "
+                                  "lab in CIELAB), or all but the fine detail (wavelet).")
+
+
+def cut_aware_input(effect: str) -> io.Input:
+    return io.Boolean.Input("cut_aware", default=True, optional=True, tooltip=f"Look for scene cuts: {effect}.")

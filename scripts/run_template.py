@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 import time
+import warnings
 from pathlib import Path
 
 from comfyui_server import PACK, Run, Server, ServerError, free_port, link_pack, run_prompt, ui_to_api
@@ -21,6 +22,7 @@ SHEET_COLUMNS, SHEET_FRAMES = 4, 16
 
 def main() -> None:
     options = parse_arguments()
+    warnings.simplefilter("ignore")     # what other packages have to say about each other
     if missing := missing_packages(PACK / "requirements.txt"):
         sys.exit(f"error: {sys.executable} lacks packages that the pack needs: {', '.join(missing)}\n"
                  f"install them with: {sys.executable} -m pip install -r '{PACK / 'requirements.txt'}'")

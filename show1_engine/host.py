@@ -5,18 +5,16 @@ plain torch on one device; `ComfyRuntime` hands everything to ComfyUI's memory m
 """
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from einops import rearrange
 from torch import Generator, Tensor, nn
 
 from .errors import InputError
-
-if TYPE_CHECKING:
-    from .sampling.loop import Report
 
 UNET, TEXT, VAE = "unet", "text", "vae"  # a network's role: the host has a dtype and a device for each
 _FRAMES_AT_ONCE = 16  # handed to a host VAE, which batches by free memory itself
@@ -268,27 +266,74 @@ def _encode_tokens(encoder: Any, tokens: list[list[tuple]]) -> Tensor:
         encoder.enable_attention_masks, encoder.zero_out_masked = before
 
 
-def comfy_report() -> "Report":
-    """A report() that moves the node's progress bar, shows the clip so far, and stops where the user cancels."""
-    import comfy.model_management as mm
-    import comfy.utils
+class ComfyReport:
+    """A report() that moves the node's progress bar, shows the clip so far and the time left, and stops where the user
+    cancels. `plan` says beforehand what is going to be done."""
 
-    bar = comfy.utils.ProgressBar(1)  # every update says its total
+    def __init__(self) -> None:
+        import comfy.utils
 
-    def report(step: int, total: int, preview: Any = None) -> None:
+        self._bar = comfy.utils.ProgressBar(1)  # every update says its total
+        self._plan, self._clock, self._shown = "", Clock(), 0.0
+
+    def plan(self, text: str) -> None:
+        self._plan = text
+        show_text(text)
+
+    def __call__(self, step: int, total: int, preview: Any = None) -> None:
+        import comfy.model_management as mm
+
         mm.throw_exception_if_processing_interrupted()
-        bar.update_absolute(step, total, _picture(preview()) if preview else None)
+        self._bar.update_absolute(step, total, _picture(preview()) if preview else None)
+        left = self._clock.left(step, total)
+        if left is not None and (time.monotonic() - self._shown > 1 or step == total):
+            self._shown = time.monotonic()
+            show_text(f"{self._plan}\nstep {step} of {total}, {duration(left)} left")
 
-    return report
+
+class Clock:
+    """Time left, from the pace of the steps so far; the first step, which also warms up, does not count."""
+
+    def __init__(self) -> None:
+        self._first: tuple[int, float] | None = None
+
+    def left(self, step: int, total: int) -> float | None:
+        """Seconds until `total`; None until there is a pace."""
+        now = time.monotonic()
+        if self._first is None or step <= self._first[0]:
+            self._first = step, now
+            return None
+        return (now - self._first[1]) / (step - self._first[0]) * (total - step)
+
+
+def duration(seconds: float) -> str:
+    """"40 s", "12 min" or "3.5 h"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def show_text(text: str) -> None:
+    """Text on the node that is running."""
+    from comfy_execution.utils import get_executing_context
+    from server import PromptServer
+
+    context = get_executing_context()
+    if context is not None and getattr(PromptServer, "instance", None) is not None:
+        PromptServer.instance.send_progress_text(text, context.node_id)
 
 
 def _picture(frames: Tensor) -> tuple[str, Any, int]:
     """Frames (F, H, W, 3) as the host's preview: one contact sheet, its longer side 512 pixels."""
+    import torch.nn.functional as F
     from PIL import Image
 
     from .frames import contact_sheet
 
-    return "JPEG", Image.fromarray(contact_sheet(frames.cpu()).numpy()), 512
+    frames = frames.movedim(-1, 1)
+    shrink = max(1, round(max(frames.shape[2:]) * len(frames)**0.5 / 512))  # no picture larger than it is shown
+    frames = F.avg_pool2d(frames, shrink).movedim(1, -1) if shrink > 1 else frames.movedim(1, -1)
+    return "JPEG", Image.fromarray(contact_sheet(frames).numpy()), 512
 
 
 def to_output(images: Tensor) -> Tensor:

@@ -16,16 +16,20 @@ def tile_side(height: int, width: int, trained: int, asked: int, fits: Callable[
     """Side of the square tiles for a (height, width) sample.
 
     `asked` if it is given (0: automatic): the whole sample where it is not much larger than the model was trained on,
-    else the trained side; halved until `fits(side)`. Never below eight `multiple`s.
+    else the trained side; halved until `fits(side)`. Never below `smallest`.
     """
-    smallest = 8 * multiple
     if asked:
-        return max(smallest, asked)
+        return max(smallest(multiple), asked)
     longest = max(height, width)
     side = longest if longest <= _IN_ONE_PIECE * trained else trained
-    while not fits(side) and side // 2 >= smallest:
+    while not fits(side) and side // 2 >= smallest(multiple):
         side //= 2
     return side
+
+
+def smallest(multiple: int) -> int:
+    """Below this side a tile is too small to be seen as a picture."""
+    return 8 * multiple
 
 
 def tiles(time: list[Span], height: int, width: int, side: int, multiple: int = 1) -> list[Box]:
@@ -39,11 +43,11 @@ def whole(length: int) -> list[Span]:
     return [Span(0, length, torch.ones(length))]
 
 
-def blended(predict: Predict, boxes_of: Callable[[int], list[Box]], side: int, smallest: int) -> Predict:
+def blended(predict: Predict, boxes_of: Callable[[int], list[Box]], side: int, least: int) -> Predict:
     """`predict` on overlapping boxes of a large sample, averaged by their weights at every step.
 
     All boxes see the same noise, since they are cut out of one sample: no seam can grow between them. When the device
-    runs out of memory the tiles are halved, down to `smallest`, and the step is tried again.
+    runs out of memory the tiles are halved, down to `least`, and the step is tried again.
     """
     plan = boxes_of(side)
 
@@ -53,7 +57,7 @@ def blended(predict: Predict, boxes_of: Callable[[int], list[Box]], side: int, s
             try:
                 return _averaged(predict, plan, x, timestep)
             except torch.cuda.OutOfMemoryError:
-                if side // 2 < smallest:
+                if side // 2 < least:
                     raise
                 side //= 2
                 plan = boxes_of(side)

@@ -66,9 +66,9 @@ def spans(length: int, size: int, overlap: int, multiple: int = 1) -> list[Span]
     Weights rise and fall linearly where stretches overlap, stay 1 at the axis' own ends, and sum to 1 everywhere.
     Starts (and the size) are multiples of `multiple`, which must divide `length`.
     """
+    size = max(multiple, size // multiple * multiple)
     if length <= size:
         return [Span(0, length, torch.ones(length))]
-    size = max(multiple, size // multiple * multiple)
     overlap = min(overlap, size - multiple)
     count = -(-(length - overlap) // (size - overlap))
     room = (length - size) // multiple

@@ -1,7 +1,6 @@
 """Interpolation: three new frames between every two, in pixel space (paper section 3.3)."""
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -10,13 +9,12 @@ from torch import Tensor
 from ..frames import checked, from_model, pad_to_multiple, split_alpha, to_model, with_alpha
 from ..models.bundle import Show1Model
 from ..models.kinds import INTERPOLATION
-from ..models.memory import unet_bytes
 from ..noise import generator, randn
 from ..sampling.cuts import find_cuts
 from ..sampling.loop import Report, denoise, silent
 from ..sampling.schedules import Schedule, with_sampler
-from ..sampling.tiles import blended, tile_side, tiles, whole
-from .common import fitting, halves, pixel_frames, predictor, previewing, shifted
+from ..sampling.tiles import whole
+from .common import announce, halves, layout, pixel_frames, predictor, previewing, shifted
 
 STAGE = "Show1Interpolate"
 WINDOW = 5  # frames per window: two given ones and the three between
@@ -77,20 +75,20 @@ def _fill(result: Tensor, model: Show1Model, images: Tensor, starts: list[int], 
     multiple, (height, width) = model.network.size_multiple, images.shape[1:3]
     size = pad_to_multiple(images.new_empty(1, 1, 1, height, width), multiple).shape[-2:]
     batch = max(1, min(len(starts), _PIXELS_AT_ONCE // (WINDOW * size[0] * size[1])))
-    # The whole scene belongs together here, so only memory cuts it into tiles.
-    side = tile_side(*size, max(size), s.tiling, fitting(model, halves(s.cfg) * batch, WINDOW), multiple)
-    device = model.unet.load(unet_bytes(model.network.config, halves(s.cfg) * batch, WINDOW, min(side, size[0]),
-                                        min(side, size[1]), model.unet.dtype))
-    noise = randn((1, 3, WINDOW, *size), generator(s.seed), device)
+    # Trained on whole scenes: only memory cuts them into tiles.
+    plan = layout(model, halves(s.cfg) * batch, WINDOW, size, max(size), s.tiling, multiple)
     groups = [starts[i:i + batch] for i in range(0, len(starts), batch)]
     steps = len(schedule.timesteps)
+    announce(report, STAGE, f"{len(images)} frames {width}x{height} -> {len(result)}, in {len(starts)} windows "
+                            f"({len(groups)} batches){plan}; {len(groups) * steps} steps")
+    device = model.unet.load(plan.memory)
+    noise = randn((1, 3, WINDOW, *size), generator(s.seed), device)
     for i, group in enumerate(groups):
         given = [pad_to_multiple(to_model(images[k:k + 2, ..., :3], device), multiple) for k in group]
         condition = torch.cat([condition_of(pair[:, :, 0], pair[:, :, 1]) for pair in given])
         predict = predictor(STAGE, model, positive, negative, s.cfg, device, windows=len(group))
-        boxes = partial(tiles, whole(WINDOW), *size, multiple=multiple)
         # The original restarts its noise for every window: all windows share initial and step noise.
-        out = denoise(blended(predict, boxes, side, 8 * multiple), noise.expand(len(group), -1, -1, -1, -1), schedule,
+        out = denoise(plan.over(predict, whole(WINDOW)), noise.expand(len(group), -1, -1, -1, -1), schedule,
                       [generator(s.seed) for _ in group],
                       previewing(shifted(report, i * steps, len(groups) * steps), pixel_frames), condition)
         for k, window in zip(group, out.split(1)):

@@ -13,7 +13,7 @@ from ..models.memory import unet_bytes
 from ..noise import generator, randn
 from ..sampling.loop import Report, denoise, silent
 from ..sampling.schedules import Schedule, with_sampler
-from .common import halves, pixel_frames, predictor, previewing
+from .common import announce, gigabytes, halves, pixel_frames, predictor, previewing
 
 STAGE = "Show1Keyframes"
 FPS = 2.0  # frames per second of the published keyframe model
@@ -54,8 +54,10 @@ def keyframes(model: Show1Model, positive: Tensor, negative: Tensor, settings: K
     schedule = Schedule(with_sampler(model.scheduler_config, s.sampler), s.steps)
     multiple = model.network.size_multiple
     height, width = (-(-side // multiple) * multiple for side in (s.height, s.width))
-    device = model.unet.load(unet_bytes(model.network.config, halves(s.cfg), s.num_frames, height, width,
-                                        model.unet.dtype))
+    memory = unet_bytes(model.network.config, halves(s.cfg), s.num_frames, height, width, model.unet.dtype)
+    announce(report, STAGE, f"{s.num_frames} frames {s.width}x{s.height}, about {gigabytes(memory)} beside the "
+                            f"weights; {len(schedule.timesteps)} steps")
+    device = model.unet.load(memory)
     source = generator(s.seed)
     start = randn((1, 3, s.num_frames, height, width), source, device)
     predict = predictor(STAGE, model, positive, negative, s.cfg, device)

@@ -14,18 +14,15 @@ from ..frames import checked, cover, from_model, pad_to_multiple, to_model
 from ..models.autoencoder import Codec, PixelsOf, VaeCodec, chunks
 from ..models.bundle import Show1Model
 from ..models.kinds import LATENT_EXPERT
-from ..models.memory import unet_bytes
 from ..noise import generator, randn
 from ..sampling.cuts import find_cuts
 from ..sampling.loop import Report, denoise, silent
 from ..sampling.schedules import Schedule, with_sampler
-from ..sampling.tiles import blended, tile_side, tiles
 from ..sampling.windows import Span, scene_spans
-from .common import fitting, halves, predictor, previewing
+from .common import announce, halves, layout, predictor, previewing
 
 STAGE = "Show1LatentExpertSR"
 _TRAINED = 72  # latents along the wider side of the published training size, 576x320
-_SMALLEST_TILE = 8  # latents
 
 
 @dataclass(frozen=True)
@@ -127,15 +124,15 @@ def _refine(model: Show1Model, enlarged: PixelsOf, time: list[Span], positive: T
     latents = codec.encode(enlarged, frames, source)
     height, width = latents.shape[-2:]
     together = max(span.stop - span.start for span in time)
-    side = tile_side(height, width, _TRAINED, -(-s.tiling // codec.factor), fitting(model, halves(s.cfg), together))
-    device = model.unet.load(unet_bytes(model.network.config, halves(s.cfg), together, min(side, height),
-                                        min(side, width), model.unet.dtype))
+    plan = layout(model, halves(s.cfg), together, (height, width), _TRAINED, -(-s.tiling // codec.factor))
+    announce(report, STAGE, f"{frames} frames -> {width * codec.factor}x{height * codec.factor}, in {len(time)} windows"
+                            f"{plan}; {len(schedule.timesteps)} steps")
+    device = model.unet.load(plan.memory)
     latents = latents.to(device)
     noise = rearrange(randn((frames, latents.shape[1], height, width), source, device), "f c h w -> 1 c f h w")
     if not schedule.timesteps:
         return latents
-    predict = predictor(STAGE, model, positive, negative, s.cfg, device)
-    predict = blended(predict, lambda side: tiles(time, height, width, side), side, _SMALLEST_TILE)
+    predict = plan.over(predictor(STAGE, model, positive, negative, s.cfg, device), time)
     start = schedule.stepper().add_noise(latents, noise, schedule.timesteps[0])
     preview = previewing(report, rgb_estimate(latents, enlarged))
     return denoise(predict, start, schedule, [source], preview)

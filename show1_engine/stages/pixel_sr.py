@@ -1,7 +1,6 @@
 """Pixel super-resolution x4 with noise augmentation (paper section 3.4), and the first frame's by a 2-D model."""
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,14 +10,14 @@ from ..errors import InputError
 from ..frames import (checked, from_model, pad_to_multiple, resize, resize_bilinear, split_alpha, to_model, with_alpha)
 from ..models.bundle import Show1Model
 from ..models.kinds import FIRST_FRAME_SR, PIXEL_SR
-from ..models.memory import unet_bytes
 from ..noise import generator, randn
 from ..sampling.cuts import find_cuts
 from ..sampling.loop import Report, denoise, silent
 from ..sampling.schedules import Schedule, make_scheduler, with_sampler
-from ..sampling.tiles import blended, tile_side, tiles, whole
+from ..sampling.tiles import whole
 from ..sampling.windows import Window, chained_windows
-from .common import check_noise_level, fitting, halves, pixel_frames, predictor, previewing, shifted
+from .common import (Layout, announce, check_noise_level, halves, layout, pixel_frames, predictor, previewing,
+                     shifted)
 
 STAGE = "Show1PixelSR"
 SCALE = 4
@@ -82,6 +81,9 @@ def pixel_sr(model: Show1Model, images: Tensor, positive: Tensor, negative: Tens
     clean = None if first_frame is None else _first_frame(first_frame, SCALE * height, SCALE * width)
     schedule = Schedule(with_sampler(model.scheduler_config, s.sampler), s.steps)
     steps = len(schedule.timesteps)
+    plan = _layout(model, s, min(WINDOW, len(images)), height, width)
+    announce(report, STAGE, f"{len(images)} frames {width}x{height} -> {size[1]}x{size[0]}, in {len(windows)} windows"
+                            f"{plan}; {len(windows) * steps} steps")
     for i, window in enumerate(windows):
         low, alpha = split_alpha(images[window.frames])
         progress = shifted(report, i * steps, len(windows) * steps)
@@ -124,25 +126,27 @@ def upscale(stage: str, model: Show1Model, low: Tensor, positive: Tensor, negati
     given, takes the place of its first frame, without noise.
     """
     height, width = (SCALE * side for side in low.shape[-2:])
-    multiple = model.network.size_multiple
-    target = pad_to_multiple(resize_bilinear(low, height, width), multiple)
-    frames, *size = target.shape[2:]
-    side = tile_side(*size, model.network.config["sample_size"], s.tiling, fitting(model, halves(s.cfg), frames),
-                     multiple)
-    device = model.unet.load(unet_bytes(model.network.config, halves(s.cfg), frames, min(side, size[0]),
-                                        min(side, size[1]), model.unet.dtype))
+    plan = _layout(model, s, *low.shape[2:])
+    target = pad_to_multiple(resize_bilinear(low, height, width), plan.multiple)
+    device = model.unet.load(plan.memory)
     source = generator(s.seed)
     start = randn(target.shape, source, device)
     noise = randn(target.shape, source, device)
     noising = make_scheduler(model.noising_config or _COSINE)
     condition = noising.add_noise(target.to(device), noise, torch.tensor([s.noise_level]))
     if clean_first is not None:
-        condition[:, :, :1] = pad_to_multiple(clean_first, multiple).to(device)
+        condition[:, :, :1] = pad_to_multiple(clean_first, plan.multiple).to(device)
     labels = torch.tensor([s.noise_level], device=device)
-    predict = predictor(stage, model, positive, negative, s.cfg, device, labels)
-    predict = blended(predict, partial(tiles, whole(frames), *size, multiple=multiple), side, 8 * multiple)
+    predict = plan.over(predictor(stage, model, positive, negative, s.cfg, device, labels), whole(low.shape[2]))
     video = denoise(predict, start, schedule, [source], previewing(report, pixel_frames), condition)
     return video[..., :height, :width]
+
+
+def _layout(model: Show1Model, s: PixelSRSettings, frames: int, height: int, width: int) -> Layout:
+    """Tiles for a low-resolution window of that size, enlarged and padded."""
+    multiple = model.network.size_multiple
+    size = tuple(-(-SCALE * side // multiple) * multiple for side in (height, width))
+    return layout(model, halves(s.cfg), frames, size, model.network.config["sample_size"], s.tiling, multiple)
 
 
 def _first_frame(image: Tensor, height: int, width: int) -> Tensor:
