@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from ..show1_engine import host
+from .download import Show1DownloadModel
 from .interpolate import Show1Interpolate
 from .keyframes import Show1Keyframes
 from .latent_expert_sr import Show1LatentExpertSR
@@ -11,7 +12,7 @@ from .pixel_sr import Show1PixelSR
 from .text import Show1TextEncode
 
 NODES: list[type[io.ComfyNode]] = [Show1LoadModel, Show1LoadTextEncoder, Show1TextEncode, Show1Keyframes,
-                                   Show1Interpolate, Show1PixelSR, Show1LatentExpertSR]
+                                   Show1Interpolate, Show1PixelSR, Show1LatentExpertSR, Show1DownloadModel]
 
 
 class Show1Extension(ComfyExtension):
