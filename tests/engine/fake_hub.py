@@ -1,7 +1,7 @@
 """A Hugging Face hub on this machine: the part of its HTTP interface that a download uses, and its bad days.
 
     with FakeHub() as hub:
-        hub.add("showlab/show-1-base", {"unet/config.json": b"{}"})
+        hub.add("showlab/show-1-base", repository("show-1-base"))
         hub.faults["unet/config.json"] = iter([Fault("reset", after=1)])    # one for each request, then none
         download(..., endpoint=hub.url)
 """
@@ -19,8 +19,13 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
+import torch
+from safetensors.torch import save
+
 LARGE = 4096    # bytes from which a file is kept in large file storage, behind a redirect, with a SHA-256
 TOKEN = "hf_" + "x" * 34
+UNET = "unet/diffusion_pytorch_model.safetensors"
+CHANNELS = {"show-1-base": 3, "show-1-interpolation": 7, "show-1-sr1": 6, "show-1-sr2": 4, "IF-II-L-v1.0": 6}
 
 
 @dataclass
@@ -29,8 +34,9 @@ class Fault:
 
     kind: "reset" (connection reset after `after` bytes), "truncate" (closed after `after` bytes), "short" (ends after
     `after` bytes as if that were all), "wrong" (other bytes of the same size), "html" (a login page instead),
-    "no_range" (the whole file, whatever was asked for), "wrong_range" (bytes from another position), "stall" (nothing
-    for `seconds` after `after` bytes), "slow" (64 KiB every `seconds`), "status" (an answer without a body).
+    "no_range" (the whole file, whatever was asked for; closed after `after` bytes if given), "wrong_range" (bytes from
+    another position), "stall" (nothing for `seconds` after `after` bytes), "slow" (64 KiB every `seconds`), "status"
+    (an answer without a body).
     """
     kind: str
     after: int = 0
@@ -97,6 +103,7 @@ class FakeHub:
 class _Handler(BaseHTTPRequestHandler):
     hub: FakeHub
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def log_message(self, *_) -> None:
         pass
@@ -173,23 +180,24 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, body: bytes, fault: Fault) -> None:
         try:
-            if fault.kind in ("reset", "truncate", "short", "stall"):
+            kind = "truncate" if fault.kind == "no_range" and fault.after else fault.kind
+            if kind in ("reset", "truncate", "short", "stall"):
                 self.wfile.write(body[:fault.after])
                 self.wfile.flush()
-            if fault.kind == "reset":
+            if kind == "reset":
                 time.sleep(0.05)    # a reset overtakes bytes that have not been read
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.connection.close()
-            elif fault.kind == "truncate":
+            elif kind == "truncate":
                 self.close_connection = True
-            elif fault.kind == "stall":
+            elif kind == "stall":
                 time.sleep(fault.seconds)
                 self.close_connection = True
-            elif fault.kind == "slow":
+            elif kind == "slow":
                 for i in range(0, len(body), 1 << 16):
                     self.wfile.write(body[i:i + (1 << 16)])
                     time.sleep(fault.seconds)
-            elif fault.kind != "short":
+            elif kind != "short":
                 self.wfile.write(body)
         except OSError:     # the other side has gone
             self.close_connection = True
@@ -228,3 +236,33 @@ class _Handler(BaseHTTPRequestHandler):
             super().finish()
         except (OSError, ValueError):
             pass
+
+
+def config(**entries) -> bytes:
+    return json.dumps(entries).encode()
+
+
+def weights(size: int = 50_000) -> bytes:
+    return save({"w": torch.randn(size, generator=torch.Generator().manual_seed(size))})
+
+
+def repository(name: str) -> dict[str, bytes]:
+    """Files such as the repository of that name has, with some that nobody needs."""
+    blocks = {"IF-II-L-v1.0": "SimpleCrossAttnDownBlock2D", "show-1-sr2": "CrossAttnDownBlock3D"}.get(
+        name, "SimpleCrossAttnDownBlock3D")
+    files = {".gitattributes": b"*.bin filter=lfs", "README.md": b"---\nlicense: cc-by-nc-4.0\n---\n",
+             "model_index.json": b"{}", UNET: weights(), "unet/diffusion_pytorch_model.bin": b"PK" * 5000,
+             "unet/config.json": config(in_channels=CHANNELS[name], down_block_types=[blocks])}
+    files |= {f"{folder}/{file}": b"{}" for folder, file in (
+        ("scheduler", "scheduler_config.json"), ("image_noising_scheduler", "scheduler_config.json"),
+        ("feature_extractor", "preprocessor_config.json"))}
+    clip = name == "show-1-sr2"
+    files |= {"text_encoder/config.json": config(model_type="clip_text_model" if clip else "t5"),
+              "text_encoder/pytorch_model-00001-of-00002.bin": weights(5_000),
+              "text_encoder/pytorch_model-00002-of-00002.bin": weights(6_000),
+              "text_encoder/pytorch_model.bin.index.json": b"{}",
+              "tokenizer/vocab.json" if clip else "tokenizer/spiece.model": b"words" * 2000,
+              "tokenizer/tokenizer_config.json": b"{}"}
+    if clip:
+        files |= {"vae/config.json": b"{}", "vae/diffusion_pytorch_model.safetensors": weights(4_000)}
+    return files

@@ -1,7 +1,7 @@
 """Downloads from a hub on this machine, over real sockets: never a half model that looks whole."""
 import itertools
-import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,57 +12,23 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-import torch
 from huggingface_hub import constants
-from safetensors.torch import save
 
+from show1_engine.__main__ import main
+from show1_engine.checkpoints.download import DownloadError, download
 from show1_engine.checkpoints.find import find_models, find_text_encoders
 from show1_engine.checkpoints.registry import ABSENT, PUBLISHED, absent, advice, needed_files
 
 # The helper lies beside this file, wherever the tests are started from.
 sys.path.insert(0, str(Path(__file__).parent))
-from fake_hub import TOKEN, FakeHub, Fault, digest  # noqa: E402
+from fake_hub import CHANNELS, TOKEN, UNET, FakeHub, Fault, config, digest, repository, weights  # noqa: E402
 
-from show1_engine.checkpoints.download import DownloadError, download  # noqa: E402
-
-BASE, UNET = "show-1-base", "unet/diffusion_pytorch_model.safetensors"
+BASE = "show-1-base"
 FAST = (0, 0, 0, 0)     # four more tries at once
 
 
 class Cancelled(Exception):
     pass
-
-
-def config(**entries) -> bytes:
-    return json.dumps(entries).encode()
-
-
-def weights(size: int = 50_000) -> bytes:
-    return save({"w": torch.randn(size, generator=torch.Generator().manual_seed(size))})
-
-
-UNETS = {"show-1-base": {"in_channels": 3}, "show-1-interpolation": {"in_channels": 7}, "show-1-sr1": {"in_channels": 6},
-         "show-1-sr2": {"in_channels": 4}, "IF-II-L-v1.0": {"in_channels": 6}}
-
-
-def repository(name: str) -> dict[str, bytes]:
-    """Files such as the repository of that name has, with some that nobody needs."""
-    blocks = {"IF-II-L-v1.0": "SimpleCrossAttnDownBlock2D", "show-1-sr2": "CrossAttnDownBlock3D"}.get(
-        name, "SimpleCrossAttnDownBlock3D")
-    files = {".gitattributes": b"*.bin filter=lfs", "README.md": b"---\nlicense: cc-by-nc-4.0\n---\n",
-             "model_index.json": b"{}", "unet/config.json": config(down_block_types=[blocks], **UNETS[name]),
-             UNET: weights(), "unet/diffusion_pytorch_model.bin": b"PK" * 5000, "scheduler/scheduler_config.json": b"{}",
-             "image_noising_scheduler/scheduler_config.json": b"{}", "feature_extractor/preprocessor_config.json": b"{}"}
-    clip = name == "show-1-sr2"
-    files |= {"text_encoder/config.json": config(model_type="clip_text_model" if clip else "t5"),
-              "text_encoder/pytorch_model-00001-of-00002.bin": weights(5_000),
-              "text_encoder/pytorch_model-00002-of-00002.bin": weights(6_000),
-              "text_encoder/pytorch_model.bin.index.json": b"{}",
-              "tokenizer/vocab.json" if clip else "tokenizer/spiece.model": b"words" * 2000,
-              "tokenizer/tokenizer_config.json": b"{}"}
-    if clip:
-        files |= {"vae/config.json": b"{}", "vae/diffusion_pytorch_model.safetensors": weights(4_000)}
-    return files
 
 
 @pytest.fixture
@@ -75,7 +41,7 @@ def hub(monkeypatch):
     new_session()
     with FakeHub() as hub:
         for item in PUBLISHED.values():
-            if item.name in UNETS:
+            if item.name in CHANNELS:
                 hub.add(item.repo, repository(item.name), gated=item.gated)
         yield hub
     new_session()
@@ -167,8 +133,8 @@ def test_bytes_are_reported_from_none_to_all(fetch):
     told = []
     folder = fetch(report=lambda *values: told.append(values))
     total = sum(map(len, files_in(folder).values()))
-    assert told[0] == (0, 1, "show-1-base: asking the hub for its files")
-    assert told[-1] == (total, total, "show-1-base: complete")
+    assert told[0] == (0, 1, "asking the hub for its files")
+    assert told[-1] == (total, total, "complete")
     assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)
 
 
@@ -176,7 +142,7 @@ def test_speed_and_time_left_are_told(hub, fetch):
     hub.faults[UNET] = iter([Fault("slow", seconds=0.15)])
     told = []
     fetch(report=lambda done, total, text: told.append(text))
-    assert any(UNET in text and "of 0.20 MB" in text and "MB/s" in text and text.endswith("s left") for text in told)
+    assert any(re.fullmatch(rf"0\.00 of 0\.00 GB, \d\.\d MB/s, \d s left\n{UNET}", text) for text in told), told
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones(fetch):
@@ -378,11 +344,15 @@ def test_a_hub_that_cannot_resume_begins_anew(hub, fetch):
 
 
 def test_a_hub_that_cannot_resume_on_a_bad_line_comes_to_an_end(hub, fetch):
-    faults = (Fault("no_range"), Fault("truncate", after=70_000))
-    hub.faults[UNET] = itertools.repeat(faults[1])
-    hub.repos["showlab/show-1-base"].files[UNET] = weights(100_000)
-    # Each try brings something, so it goes on; without ranges it would for ever.
-    assert fetch().is_dir()
+    hub.faults[UNET] = itertools.repeat(Fault("no_range", after=70_000))
+    assert "ended early" in refused(fetch) or "no connection" in refused(fetch)
+    assert len(hub.fetched(UNET)) <= 2 * (2 + len(FAST))
+
+
+def test_a_line_that_breaks_again_and_again_is_survived_while_it_makes_headway(hub, fetch):
+    hub.repos["showlab/show-1-base"].files[UNET] = weights(200_000)
+    hub.faults[UNET] = itertools.repeat(Fault("truncate", after=70_000))
+    assert fetch().is_dir() and len(hub.fetched(UNET)) > 2 + len(FAST)
 
 
 def test_other_bytes_than_asked_for_are_not_taken(hub, fetch):
@@ -569,3 +539,29 @@ def test_symlinked_folders_serve(fetch, tmp_path):
     (tmp_path / "show1").symlink_to(tmp_path / "big disk")
     assert fetch().is_dir() and (tmp_path / "big disk" / BASE / UNET).is_file()
     shutil.rmtree(tmp_path / "big disk")
+
+
+# The command line
+
+
+def command(*arguments: str, endpoint: str) -> subprocess.CompletedProcess:
+    env = os.environ | {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": endpoint, "NO_PROXY": "127.0.0.1"}
+    return subprocess.run([sys.executable, "-m", "show1_engine", "download", *arguments], env=env,
+                          cwd=Path(__file__).parents[2], capture_output=True, text=True)
+
+
+def test_the_command_line_fetches_several(hub, tmp_path):
+    done = command(BASE, "t5-v1_1-xxl", "--into", str(tmp_path), "--accept-license", endpoint=hub.url)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert done.stdout.splitlines() == [str(tmp_path / BASE), str(tmp_path / "t5-v1_1-xxl")]
+    assert set(find_models([tmp_path])) == {BASE} and set(find_text_encoders([tmp_path])) == {"t5-v1_1-xxl"}
+
+
+def test_the_command_line_explains_the_licence_and_lists(capsys, tmp_path):
+    assert main(["download", BASE, "--into", str(tmp_path)]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and "CC BY-NC 4.0" in shown.err and shown.err.count("\n") == 1
+    assert main(["download", "--list"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in listed] == list(PUBLISHED)
+    assert all(item.licence in line and item.size in line for item, line in zip(PUBLISHED.values(), listed))
