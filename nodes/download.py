@@ -27,18 +27,18 @@ class Show1DownloadModel(io.ComfyNode):
             search_aliases=["show1", "show-1", "hugging face", "get model"],
             inputs=[io.Combo.Input("model", options=list(PUBLISHED), tooltip=sizes),
                     io.Boolean.Input("accept_license", default=False,
-                                     tooltip="Tick it if you know the model's licence and accept it. Without it the node "
-                                             "says what the licence is and fetches nothing. All are non-commercial.")],
+                                     tooltip="Tick it if you know the model's licence and accept it. Without it the "
+                                             "node says what the licence is and fetches nothing. All are "
+                                             "non-commercial.")],
             outputs=[io.String.Output(display_name="name")],
             is_output_node=True)
 
     @classmethod
-    def fingerprint_inputs(cls, model: str, accept_license: bool) -> bool:
-        return (_folder_for(model) / model).exists()  # a model that was deleted is fetched again
+    def fingerprint_inputs(cls, model: str, accept_license: bool) -> bool | float:
+        return (_folder_for(model) / model).exists() or float("nan")  # what is not there is fetched, never cached
 
     @classmethod
     def execute(cls, model: str, accept_license: bool) -> io.NodeOutput:
-        report = host.download_report()
-        folder = download(model, _folder_for(model), accept_license, report)
+        folder = download(model, _folder_for(model), accept_license, host.download_report())
         host.show_text(f"{model} is in {folder}")
         return io.NodeOutput(model)

@@ -4,13 +4,18 @@ from comfy_api.latest import io
 
 from ..show1_engine import host
 from ..show1_engine.checkpoints.find import Found, find_models, find_text_encoders
+from ..show1_engine.checkpoints.registry import absent, advice
 from ..show1_engine.errors import CheckpointError
 from ..show1_engine.loading import DTYPES, load_model, load_text_encoder
 from ..show1_engine.micro.export import WEIGHTS
 from .schema import schema
 from .sockets import Model, TextEncoder
 
-_NONE = "no model found: put one into models/show1"
+
+def _options(found: dict[str, Found], text_encoders: bool = False) -> list[str]:
+    """What is there, then the published ones that are not, marked."""
+    return [*found, *absent(found, text_encoders)]
+
 
 
 def _models() -> dict[str, Found]:
@@ -28,6 +33,8 @@ def _bundled(found: dict[str, Found]) -> dict[str, Found]:
 def _chosen(node: str, found: dict[str, Found], name: str) -> Found:
     if name in found:
         return found[name]
+    if advice(name):
+        raise CheckpointError(f"{node}: {advice(name)}")
     there = ", ".join(found) or "none"
     raise CheckpointError(f"{node}: there is no '{name}'. Put it into models/show1 as a diffusers-layout folder "
                           f"(or a .safetensors from 'convert') and press R. Found: {there}")
@@ -47,7 +54,7 @@ class Show1LoadModel(io.ComfyNode):
             description="Loads one model of the Show-1 cascade: keyframes, interpolation, super-resolution or the "
                         "latent expert.",
             search_aliases=["show1", "show-1", "text to video", "load model"],
-            inputs=[io.Combo.Input("model_name", options=list(_models()) or [_NONE],
+            inputs=[io.Combo.Input("model_name", options=_options(_models()),
                                    tooltip="Models in models/show1 and models/diffusers, and the bundled micro ones."),
                     _dtype_input()],
             outputs=[Model.Output(display_name="model")])
@@ -66,7 +73,7 @@ class Show1LoadTextEncoder(io.ComfyNode):
             description="Loads the text encoder that lies with a model: T5 for the pixel stages, OpenCLIP for the "
                         "latent expert. Core CLIPLoader with a t5xxl file serves as well as T5.",
             search_aliases=["show1", "t5", "openclip"],
-            inputs=[io.Combo.Input("name", options=list(_text_encoders()) or [_NONE],
+            inputs=[io.Combo.Input("name", options=_options(_text_encoders(), True),
                                    tooltip="Folders with text_encoder and tokenizer in models/show1 and "
                                            "models/diffusers, and the bundled micro ones."),
                     _dtype_input()],

@@ -29,8 +29,9 @@ from pathlib import Path
 PACK = Path(__file__).resolve().parent.parent
 PACK_NAME = "show-1"
 BASE_FOLDERS = ("custom_nodes", "models", "input", "output", "temp", "user")
-# Binary websocket messages: a picture with its node, and the older kind without.
-PREVIEW, PREVIEW_WITH_METADATA = 1, 4
+# Binary websocket messages: a picture, text on a node, a picture with its node.
+PREVIEW, TEXT, PREVIEW_WITH_METADATA = 1, 3, 4
+BYPASSED = 4        # a node's mode in the editor
 
 
 class ServerError(RuntimeError):
@@ -170,6 +171,7 @@ class Run:
     outputs: dict[str, dict] = field(default_factory=dict)
     progress: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     previews: list[Preview] = field(default_factory=list)
+    texts: list[tuple[str, str]] = field(default_factory=list)      # (node, text shown on it)
     executed: list[str] = field(default_factory=list)
     cached: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -229,7 +231,7 @@ class _Follower:
                 self.result.status = "died"
             return
         if isinstance(message.data, bytes):
-            self._picture(message.data)
+            self._binary(message.data)
         elif isinstance(message.data, str):
             event = json.loads(message.data)
             data = event.get("data") or {}
@@ -238,8 +240,11 @@ class _Follower:
         else:
             self.result.status = "died"
 
-    def _picture(self, data: bytes) -> None:
+    def _binary(self, data: bytes) -> None:
         kind, second = struct.unpack(">II", data[:8])
+        if kind == TEXT:
+            self.result.texts.append((data[8:8 + second].decode(), data[8 + second:].decode("utf-8", "replace")))
+            return
         if kind == PREVIEW_WITH_METADATA:
             about = json.loads(data[8:8 + second])
             preview = Preview(about.get("node_id"), about.get("image_type"), data[8 + second:])
@@ -269,15 +274,25 @@ class _Follower:
 def ui_to_api(workflow: dict, object_info: dict[str, dict]) -> dict[str, dict]:
     """The API-format prompt of a workflow saved by the editor, made as the editor makes it.
 
-    For graphs without subgraphs, muted or bypassed nodes; notes are left out. Raises KeyError for an unknown node.
+    For graphs without subgraphs and muted nodes; notes are left out, and bypassed nodes hand on their first input of an
+    output's type. Raises KeyError for an unknown node.
     """
-    links = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
+    sources = {link[0]: (link[1], link[2]) for link in workflow["links"]}
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+
+    def source(link: int) -> list:
+        node, output = nodes[sources[link][0]], sources[link][1]
+        if node.get("mode") != BYPASSED:
+            return [str(node["id"]), output]
+        kind = node["outputs"][output]["type"]
+        return source(next(i["link"] for i in node["inputs"] if i["type"] == kind))
+
     prompt = {}
     for node in workflow["nodes"]:
-        if node["type"] in ("Note", "MarkdownNote"):
+        if node["type"] in ("Note", "MarkdownNote") or node.get("mode") == BYPASSED:
             continue
         inputs = _widget_values(node, object_info[node["type"]])
-        inputs |= {i["name"]: links[i["link"]] for i in node.get("inputs", []) if i.get("link") is not None}
+        inputs |= {i["name"]: source(i["link"]) for i in node.get("inputs", []) if i.get("link") is not None}
         prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs,
                                    "_meta": {"title": node.get("title") or object_info[node["type"]]["display_name"]}}
     return prompt
@@ -287,13 +302,12 @@ def _widget_values(node: dict, info: dict) -> dict:
     """A saved node keeps its widgets' values as a list, in the order of the inputs that are widgets."""
     values, result = iter(node.get("widgets_values") or []), {}
     for name, spec in (info["input"].get("required", {}) | info["input"].get("optional", {})).items():
-        options = spec[1] if len(spec) > 1 else {}
-        if not _is_widget(spec[0], options):
-            continue
-        with suppress(StopIteration):       # an input that the node got after the graph was saved
-            result[name] = next(values)
+        kind, options = spec[0], spec[1] if len(spec) > 1 else {}
+        if _is_widget(kind, options):
+            # An input that the node got after the graph was saved has its default.
+            result[name] = next(values, options.get("default"))
             if options.get("control_after_generate"):
-                next(values)
+                next(values, None)
     return result
 
 

@@ -3,6 +3,7 @@
     generate      a prompt to a video
     upscale       a video file, four times as large
     interpolate   a video file at four times the rate
+    download      published models
     convert       a diffusers-layout model folder to one .safetensors file
     micro         the bundled tiny cascade
 """
@@ -12,7 +13,7 @@ import sys
 from pathlib import Path
 
 from .checkpoints.convert import convert
-from .commands import generate, process
+from .commands import download, generate, process
 from .errors import Show1Error
 from .loading import DTYPES
 from .micro import cli as micro_cli
@@ -33,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     generate.add_parser(commands)
     process.add_parser(commands)
+    download.add_parser(commands)
     command = commands.add_parser("convert", help="write a model folder as one .safetensors file")
     command.add_argument("source", type=Path, help="diffusers-layout folder (unet/, scheduler/, …)")
     command.add_argument("target", type=Path, help="the .safetensors file to write")

@@ -7,13 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .checkpoints.find import cascade_in
+from .checkpoints.find import cascade_in, text_encoder_in
 from .errors import CheckpointError
 from .frames import to_uint8
 from .host import PlainRuntime
 from .loading import load_model, load_text_encoder
 from .models.bundle import Show1Model
 from .models.kinds import FIRST_FRAME_SR, INTERPOLATION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
+from .models.text import CLIP, T5
 from .sampling.loop import Report
 from .sampling.windows import original_windows
 from .stages.interpolate import FACTOR, InterpolateSettings, interpolate
@@ -56,7 +57,8 @@ def run(cascade: Cascade, runtime: PlainRuntime, reporter: Callable[[str], Repor
             raise CheckpointError(f"{cascade.models}: no {kind.replace('_', ' ')} model in this folder")
         return load_model(paths[kind], runtime)
 
-    text = _encode(paths.get(KEYFRAMES, cascade.models), runtime, cascade.prompt, cascade.pixel_negative_prompt)
+    encoder = text_encoder_in(cascade.models, T5, paths.get(KEYFRAMES))
+    text = _encode(encoder, runtime, cascade.prompt, cascade.pixel_negative_prompt)
     images = keyframes(model(KEYFRAMES), *text, cascade.keyframes, reporter("keyframes"))
     yield "keyframes", images
     if last >= 1:
@@ -71,7 +73,8 @@ def run(cascade: Cascade, runtime: PlainRuntime, reporter: Callable[[str], Repor
         images = pixel_sr(model(PIXEL_SR), images, *text, cascade.pixel_sr, first, reporter("pixel_sr"), windows)
         yield "pixel_sr", images
     if last >= 3:
-        text = _encode(paths.get(LATENT_EXPERT, cascade.models), runtime, cascade.prompt, cascade.negative_prompt)
+        encoder = text_encoder_in(cascade.models, CLIP, paths.get(LATENT_EXPERT))
+        text = _encode(encoder, runtime, cascade.prompt, cascade.negative_prompt)
         if cascade.reference:
             images = original_handover(images, cascade.expert.height, cascade.expert.width)
         yield "latent_expert_sr", latent_expert_sr(model(LATENT_EXPERT), images, *text, cascade.expert,

@@ -6,7 +6,7 @@ plain torch on one device; `ComfyRuntime` hands everything to ComfyUI's memory m
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -321,6 +321,21 @@ def show_text(text: str) -> None:
     context = get_executing_context()
     if context is not None and getattr(PromptServer, "instance", None) is not None:
         PromptServer.instance.send_progress_text(text, context.node_id)
+
+
+def download_report() -> Callable[[int, int, str], None]:
+    """A report(done, total, text) that moves the node's bar, shows the text on it, and stops where the user cancels."""
+    import comfy.model_management as mm
+    import comfy.utils
+
+    bar = comfy.utils.ProgressBar(1)
+
+    def report(done: int, total: int, text: str) -> None:
+        mm.throw_exception_if_processing_interrupted()
+        bar.update_absolute(done, total)
+        show_text(text)
+
+    return report
 
 
 def _picture(frames: Tensor) -> tuple[str, Any, int]:

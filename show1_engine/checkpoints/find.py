@@ -41,6 +41,21 @@ def find_text_encoders(folders: Iterable[Path]) -> dict[str, Found]:
     return _find(folders, _text_kind)
 
 
+def text_encoder_in(folder: Path, kind: str, beside: Path | None = None) -> Path:
+    """The text encoder ("t5" or "clip") that lies with the model `beside`, else one of its own in `folder`.
+
+    CheckpointError if there is none.
+    """
+    if beside is not None and _or_none(_text_kind, beside) == kind:
+        return beside
+    for item in find_text_encoders([Path(folder)]).values():
+        if item.kind == kind:
+            return item.path
+    what = {"t5": "T5 text encoder (text_encoder/ and tokenizer/ of show-1-base)",
+            "clip": "OpenCLIP text encoder (text_encoder/ and tokenizer/ of show-1-sr2)"}[kind]
+    raise CheckpointError(f"'{folder}' holds no {what}.")
+
+
 def cascade_in(folder: Path) -> dict[str, Path]:
     """One model of each kind in `folder`: of several, the one with the published name.
 

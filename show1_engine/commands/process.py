@@ -7,12 +7,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..checkpoints.find import cascade_in
+from ..checkpoints.find import cascade_in, text_encoder_in
 from ..errors import CheckpointError
 from ..frames import from_model, resize, to_model
 from ..loading import load_model, load_text_encoder
 from ..models.bundle import Show1Model
 from ..models.kinds import INTERPOLATION, KEYFRAMES, PIXEL_SR
+from ..models.text import T5
 from ..stages.interpolate import FACTOR, InterpolateSettings, interpolate
 from ..stages.pixel_sr import SCALE, PixelSRSettings, pixel_sr
 from ..streaming import chained
@@ -68,7 +69,7 @@ def _process(args: argparse.Namespace, kind: str, stage: Callable[..., Tensor], 
         paths, place = cascade_in(models), runtime(args)
         if kind not in paths:
             raise CheckpointError(f"'{models}' holds no {kind.replace('_', ' ')} model")
-        encoder = load_text_encoder(paths.get(KEYFRAMES, paths[kind]), place)
+        encoder = load_text_encoder(text_encoder_in(models, T5, paths.get(KEYFRAMES)), place)
         states = encoder.encode([args.prompt, args.negative_prompt])
         model, text, written = load_model(paths[kind], place), (states[:1], states[1:]), 0
         with VideoWriter(args.target, video.fps * rate, audio_from=args.source) as out:

@@ -34,7 +34,7 @@ STAGES = {
                                                          report=report),
 }
 BUDGETS = (10.0, 0.4, 0.01)       # room for weights, in units of the model's own
-ACTIVATIONS = 64 << 20                  # room beside them that the memory manager keeps free
+ACTIVATIONS = 4 << 30                   # room beside them that the memory manager keeps free: no stage needs tiles
 
 
 def main(cascade: Path, results: Path) -> None:

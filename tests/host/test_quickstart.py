@@ -55,8 +55,8 @@ def test_makes_a_video_and_stays(pack, install):
         assert "'a green square'" in "\n".join(lines)
     finally:
         process.send_signal(signal.SIGINT)
-        process.stdout.close()
-        assert process.wait(30) == 0
+        process.communicate(timeout=30)
+    assert process.returncode == 0
     with pytest.raises(OSError):
         urllib.request.urlopen(url)
     assert [entry.resolve() for entry in (install / "custom_nodes").iterdir() if entry.is_symlink()] == [pack]
