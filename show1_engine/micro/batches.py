@@ -1,0 +1,166 @@
+"""Training batches of every stage: scenes drawn at random, rendered, noised and captioned as Show-1 trains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .configs import FRAMES, KEYFRAME_SIZE, SR_SIZE
+from .diffusion import STEPS, cosine_alphas, linear_alphas, loss_weight, noised
+from .text import Captions
+from .world import Scene, frame_times, random_scene, render
+
+TEXT_DROP = 0.1
+NOISE_LEVELS = 300  # of pixel super-resolution's condition in training
+COSINE = cosine_alphas()
+LINEAR = linear_alphas()
+EXPERT_STEPS = 900  # the latent expert never sees the noisiest tenth
+
+Encode = Callable[[Tensor, torch.Generator], Tensor]  # pixels (B, 3, F, H, W) to scaled latents (B, 4, F, h, w)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one training step needs: UNet inputs (B, C, F, H, W), the noise to predict and the weight of each sample."""
+
+    sample: Tensor
+    timesteps: Tensor
+    text: Tensor
+    labels: Tensor | None
+    noise: Tensor
+    weight: Tensor
+    still: bool  # single frames: the temporal layers are left out
+    places: Tensor | None = None  # of single frames: which frame of a clip each is (B,)
+
+
+def scenes(count: int, generator: torch.Generator, **kwargs: object) -> list[Scene]:
+    """Random scenes, without the held-out combinations."""
+    return [random_scene(generator, held_out=False, **kwargs) for _ in range(count)]
+
+
+def pixels(many: list[Scene], times: Tensor, size: int) -> Tensor:
+    """Rendered as the UNets see them: (B, 3, F, H, W) in [-1, 1]."""
+    return render(many, times, size, size).permute(0, 4, 1, 2, 3) * 2 - 1
+
+
+def captions(many: list[Scene], generator: torch.Generator, read: Captions, drop: float = TEXT_DROP) -> Tensor:
+    """Text states, a tenth of them of the empty prompt; the texture is named in two of three captions."""
+    chance = torch.rand(len(many), 2, generator=generator)
+    words = ["" if dropped < drop else scene.caption(texture=bool(named < 0.67))
+             for scene, (dropped, named) in zip(many, chance.tolist(), strict=True)]
+    return read(words)
+
+
+def keyframe_stills(count: int, generator: torch.Generator, read: Captions) -> Batch:
+    """Single keyframes and their places in the clip: the spatial layers learn from them eight times as fast."""
+    many = scenes(count, generator)
+    places = torch.randint(0, FRAMES, (count,), generator=generator)
+    clean = pixels(many, frame_times(FRAMES)[places, None], KEYFRAME_SIZE)
+    batch = _noise_batch(clean, None, captions(many, generator, read), generator, still=True, early=0.5)
+    return replace(batch, places=places)
+
+
+def keyframe_clips(count: int, generator: torch.Generator, read: Captions) -> Batch:
+    """Whole clips of keyframes."""
+    many = scenes(count, generator)
+    clean = pixels(many, frame_times(FRAMES), KEYFRAME_SIZE)
+    return _noise_batch(clean, None, captions(many, generator, read), generator, early=0.8)
+
+
+def interpolation_clips(count: int, generator: torch.Generator, read: Captions) -> Batch:
+    """Five frames between two keyframes; the condition is their linear blend, slightly noised."""
+    many = scenes(count, generator, travel=(0.02, 0.60))
+    clean = pixels(many, frame_times(5), KEYFRAME_SIZE)
+    return _noise_batch(clean, interpolation_condition(clean, generator), captions(many, generator, read), generator)
+
+
+def interpolation_condition(clean: Tensor, generator: torch.Generator, noise: float = 0.1) -> Tensor:
+    """Condition and mask channels (B, 4, 5, H, W) from the first and last frame of `clean`, noised up to `noise`."""
+    ends = clean[:, :, [0, -1]]
+    level = noise * torch.rand(len(clean), 1, 1, 1, 1, generator=generator)
+    ends = ends + level * torch.randn(ends.shape, generator=generator)
+    share = torch.linspace(0, 1, clean.shape[2]).view(-1, 1, 1)
+    blend = ends[:, :, :1] * (1 - share) + ends[:, :, 1:] * share
+    mask = torch.zeros_like(clean[:, :1])
+    mask[:, :, [0, -1]] = 1
+    return torch.cat([blend, mask], dim=1)
+
+
+def pixel_sr_stills(count: int, generator: torch.Generator, read: Captions) -> Batch:
+    """Quarters of single frames at four times the size, cut out anywhere: a quarter of the cost of whole ones."""
+    many = scenes(count, generator)
+    times = torch.rand(count, 1, generator=generator)
+    labels = torch.randint(0, NOISE_LEVELS, (count,), generator=generator)
+    condition = sr_condition(pixels(many, times, KEYFRAME_SIZE), labels, generator)
+    both = _cut(torch.cat([pixels(many, times, SR_SIZE), condition], dim=1), SR_SIZE // 2, generator)
+    return _noise_batch(both[:, :3], both[:, 3:], captions(many, generator, read), generator, labels, still=True)
+
+
+def _cut(pictures: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """A random square out of each picture, (B, C, F, H, W) to (B, C, F, size, size)."""
+    corners = torch.randint(0, pictures.shape[-1] - size + 1, (len(pictures), 2), generator=generator).tolist()
+    return torch.stack([picture[..., y:y + size, x:x + size]
+                        for picture, (y, x) in zip(pictures, corners, strict=True)])
+
+
+def pixel_sr_clips(count: int, generator: torch.Generator, read: Captions) -> Batch:
+    """Windows of eight frames at the interpolated rate, most of them continuing a finished first frame."""
+    many = scenes(count, generator)
+    times = torch.rand(count, 1, generator=generator) * 0.75 + frame_times(FRAMES) * 0.25
+    clean = pixels(many, times, SR_SIZE)
+    labels = torch.randint(0, NOISE_LEVELS, (count,), generator=generator)
+    condition = sr_condition(pixels(many, times, KEYFRAME_SIZE), labels, generator)
+    chained = torch.rand(count, generator=generator) < 0.6
+    condition[chained, :, 0] = clean[chained, :, 0]
+    return _noise_batch(clean, condition, captions(many, generator, read), generator, labels)
+
+
+def sr_condition(low: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+    """Low-resolution frames (B, 3, F, h, w) enlarged as the pipeline does and noised at their level."""
+    flat = F.interpolate(low.transpose(1, 2).flatten(0, 1), size=(SR_SIZE, SR_SIZE), mode="bilinear",
+                         align_corners=True)
+    large = flat.unflatten(0, (low.shape[0], low.shape[2])).transpose(1, 2)
+    return noised(large, torch.randn(large.shape, generator=generator), COSINE[labels])
+
+
+def _noise_batch(clean: Tensor, condition: Tensor | None, text: Tensor, generator: torch.Generator,
+                 labels: Tensor | None = None, still: bool = False, early: float = 0.0) -> Batch:
+    timesteps = draw_timesteps(len(clean), generator, early)
+    noise = torch.randn(clean.shape, generator=generator)
+    sample = noised(clean, noise, COSINE[timesteps])
+    if condition is not None:
+        sample = torch.cat([sample, condition], dim=1)
+    return Batch(sample, timesteps, text, labels, noise, loss_weight(COSINE[timesteps]), still)
+
+
+def latent_clips(count: int, generator: torch.Generator, read: Captions, encode: Encode,
+                 steps: int = EXPERT_STEPS) -> Batch:
+    """Latents of windows of eight frames, noised to timesteps below `steps`."""
+    many = scenes(count, generator)
+    start = torch.rand(count, 1, generator=generator) * 0.75
+    latents = encode(pixels(many, start + frame_times(FRAMES) * 0.25, SR_SIZE), generator)
+    timesteps = torch.randint(0, steps, (count,), generator=generator)
+    noise = torch.randn(latents.shape, generator=generator)
+    return Batch(noised(latents, noise, LINEAR[timesteps]), timesteps, captions(many, generator, read), None, noise,
+                 torch.ones(count), False)
+
+
+def draw_timesteps(count: int, generator: torch.Generator, early: float = 0.0) -> Tensor:
+    """Training timesteps (B,), even over all but for a share `early` where a clip's motion is decided.
+
+    That is at signal levels of 0.04 to 0.3: below, eight frames of noise show nothing, above they show it all.
+    """
+    timesteps = torch.randint(0, STEPS, (count,), generator=generator)
+    level = 0.04 * (0.3 / 0.04) ** torch.rand(count, generator=generator)
+    decisive = (torch.acos(level) * (2 / math.pi) * STEPS).long()
+    return torch.where(torch.rand(count, generator=generator) < early, decisive, timesteps)
+
+
+MAKERS: dict[str, Callable[[int, torch.Generator, Captions], Batch]] = {
+    "keyframe_stills": keyframe_stills, "keyframe_clips": keyframe_clips,
+    "interpolation_clips": interpolation_clips, "pixel_sr_stills": pixel_sr_stills, "pixel_sr_clips": pixel_sr_clips}

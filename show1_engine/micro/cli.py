@@ -1,0 +1,100 @@
+"""`python -m show1_engine micro train|evaluate`: training the micro cascade and judging it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import signal
+import sys
+from pathlib import Path
+
+RUNS = Path("micro-runs")
+STAGES = ("keyframes", "interpolation", "pixel_sr", "latent_expert")
+SETTINGS = {  # what suits the micro cascade, for each stage of `generate`
+    "keyframes": {"width": 16, "height": 16, "num_frames": 8, "steps": 20, "cfg": 3.0},
+    "interpolate": {"steps": 12, "cfg": 2.0},
+    "first_frame": {"steps": 12, "cfg": 3.0, "noise_level": 100},
+    "pixel_sr": {"steps": 12, "cfg": 3.0, "noise_level": 100},
+    "expert": {"width": 64, "height": 64, "steps": 20, "strength": 0.4, "cfg": 1.5},
+}
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add the `micro` command; each of its commands sets `func`, called with the parsed arguments."""
+    micro = subparsers.add_parser("micro", help="train or evaluate the bundled tiny cascade")
+    commands = micro.add_subparsers(dest="micro_command", required=True)
+    train = commands.add_parser("train", help="train one stage, or continue its training")
+    train.add_argument("stage", choices=("keyframes", "interpolation", "pixel_sr", "vae", "latent_expert",
+                                          "latent_expert_full"))
+    train.add_argument("--minutes", type=float, default=10.0, help="wall clock of this run")
+    train.add_argument("--runs", type=Path, default=RUNS, help="folder of all runs' states, logs and sheets")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--anneal", action="store_true", help="let the learning rate fall to zero over this run")
+    train.add_argument("--threads", type=int, default=1)
+    train.set_defaults(func=_train)
+    judge = commands.add_parser("evaluate", help="judge the cascade with its recogniser and against drawn truth")
+    judge.add_argument("--clips", type=int, default=128)
+    judge.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there too")
+    judge.add_argument("--models", type=Path, help="another folder of models than the bundled one")
+    judge.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="only these, in order")
+    judge.add_argument("--threads", type=int, default=1)
+    judge.set_defaults(func=_evaluate)
+    export = commands.add_parser("export", help="write trained stages as model folders")
+    export.add_argument("stages", nargs="+", choices=STAGES)
+    export.add_argument("--runs", type=Path, default=RUNS)
+    export.add_argument("--target", type=Path, help="instead of the bundled cascade's folder")
+    export.set_defaults(func=_export)
+    untrained = commands.add_parser("untrained", help="write a cascade of the same architecture with random weights")
+    untrained.add_argument("target", type=Path)
+    untrained.add_argument("--seed", type=int, default=0)
+    untrained.set_defaults(func=_untrained)
+
+
+def _train(args: argparse.Namespace) -> int:
+    import torch
+
+    from .codec import train_vae
+    from .train import Trainer
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an orderly end: the state is saved
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.set_num_threads(args.threads)
+    if args.stage == "vae":
+        train_vae(args.runs / "vae", args.minutes, args.seed, args.anneal)
+        return 0
+    Trainer(args.stage, args.runs / args.stage, args.seed).train(args.minutes, args.anneal)
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    import tempfile
+
+    import torch
+
+    from . import models
+    from .evaluate import evaluate, table
+    torch.set_num_threads(args.threads)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = args.models or models(Path(scratch))
+        results = evaluate(folder, args.clips, _show, tuple(args.stages))
+    print("\n" + table(results))
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from .export import WEIGHTS, export_run
+    for stage in args.stages:
+        print(export_run(args.runs, stage, args.target or WEIGHTS))
+    return 0
+
+
+def _show(text: str) -> None:
+    print(f"\r{text:<40}", end="", file=sys.stderr, flush=True)
+
+
+def _untrained(args: argparse.Namespace) -> int:
+    from .untrained import write_untrained
+    write_untrained(args.target, args.seed)
+    return 0

@@ -1,0 +1,279 @@
+"""Judges the micro cascade with the real stages: prompts to clips to words, and pictures against the drawn truth.
+
+Two kinds of numbers. `cascade`: captions of unseen scenes run through the stages, read by the recogniser after each.
+`truth`: each stage but the first on drawn input, compared with the drawn result (PSNR in dB, SSIM), beside the plain
+method it should beat: linear blending, bicubic enlargement, the spoiled input itself.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..checkpoints.find import cascade_in
+from ..host import PlainRuntime
+from ..loading import load_model, load_text_encoder
+from ..models.bundle import Show1Model
+from ..models.kinds import INTERPOLATION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
+from ..stages.interpolate import InterpolateSettings, interpolate
+from ..stages.keyframes import KeyframeSettings, keyframes
+from ..stages.latent_expert_sr import LatentExpertSettings, latent_expert_sr
+from ..stages.pixel_sr import PixelSRSettings, pixel_sr
+from .cli import SETTINGS
+from .configs import FRAMES, KEYFRAME_SIZE, SR_SIZE
+from .recogniser import ATTRIBUTES, Reading, accuracy, read_clip
+from .world import Scene, frame_times, is_held_out, random_scene, render
+
+STAGES = (KEYFRAMES, INTERPOLATION, PIXEL_SR, LATENT_EXPERT)
+_NEGATIVE = {"t5": "", "clip": "low resolution, blur"}
+_TEXTURED = (*ATTRIBUTES, "texture")
+_FAST = (0.32, 0.60)  # travel between two keyframes that is more than half a shape's width
+Progress = Callable[[str], None]
+
+
+class Judge:
+    """The cascade's models and text encoders, with each stage's time and memory."""
+
+    def __init__(self, folder: Path, seed: int = 1_000_000):
+        self.seed = seed
+        runtime = PlainRuntime("cpu", torch.float32)
+        paths = cascade_in(folder)
+        self.models: dict[str, Show1Model] = {kind: load_model(path, runtime) for kind, path in paths.items()}
+        self.t5 = load_text_encoder(paths[KEYFRAMES], runtime)
+        self.clip = load_text_encoder(paths[LATENT_EXPERT], runtime)
+        self.costs: dict[str, list[float]] = {stage: [] for stage in STAGES}
+        self.memory: dict[str, float] = {}
+
+    def scenes(self, count: int, seed: int, **kwargs: Any) -> list[Scene]:
+        """Scenes of seeds that training never draws from."""
+        generator = torch.Generator().manual_seed(self.seed + seed)
+        return [random_scene(generator, **kwargs) for _ in range(count)]
+
+    def text(self, family: str, scene: Scene) -> tuple[Tensor, Tensor]:
+        """Positive and negative text states of a scene's caption."""
+        encoder = self.t5 if family == "t5" else self.clip
+        states = encoder.encode([scene.caption(), _NEGATIVE[family]])
+        return states[:1], states[1:]
+
+    def run(self, stage: str, scene: Scene, images: Tensor | None, seed: int, **changes: Any) -> Tensor:
+        """One stage with its template's settings, timed."""
+        with self._timed(stage):
+            return _RUN[stage](self, scene, images, seed, changes)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.costs[stage].append(time.perf_counter() - start)
+        self.memory[stage] = max(self.memory.get(stage, 0.0), peak_memory())
+
+
+def _keyframes(judge: Judge, scene: Scene, images: Tensor | None, seed: int, changes: dict[str, Any]) -> Tensor:
+    settings = KeyframeSettings(**{**SETTINGS["keyframes"], **changes}, seed=seed)
+    return keyframes(judge.models[KEYFRAMES], *judge.text("t5", scene), settings).clamp(0, 1)
+
+
+def _interpolate(judge: Judge, scene: Scene, images: Tensor, seed: int, changes: dict[str, Any]) -> Tensor:
+    settings = InterpolateSettings(**{**SETTINGS["interpolate"], **changes}, seed=seed)
+    return interpolate(judge.models[INTERPOLATION], images, *judge.text("t5", scene), settings).clamp(0, 1)
+
+
+def _pixel_sr(judge: Judge, scene: Scene, images: Tensor, seed: int, changes: dict[str, Any]) -> Tensor:
+    settings = PixelSRSettings(**{**SETTINGS["pixel_sr"], **changes}, seed=seed)
+    return pixel_sr(judge.models[PIXEL_SR], images, *judge.text("t5", scene), settings).clamp(0, 1)
+
+
+def _expert(judge: Judge, scene: Scene, images: Tensor, seed: int, changes: dict[str, Any]) -> Tensor:
+    settings = LatentExpertSettings(**{**SETTINGS["expert"], **changes}, seed=seed)
+    return latent_expert_sr(judge.models[LATENT_EXPERT], images, *judge.text("clip", scene), settings).clamp(0, 1)
+
+
+_RUN = {KEYFRAMES: _keyframes, INTERPOLATION: _interpolate, PIXEL_SR: _pixel_sr, LATENT_EXPERT: _expert}
+
+
+def evaluate(folder: Path, clips: int = 128, progress: Progress = lambda text: None,
+             stages: tuple[str, ...] = STAGES) -> dict[str, Any]:
+    """All measurements of the cascade in `folder`.
+
+    Keyframes and interpolation are judged on `clips` captions, the two slow stages on an eighth of them; a quarter
+    of `clips` more are of colour, shape and motion combinations that training never showed.
+
+    Returns:
+        {"keyframes": {...}, "interpolation": {...}, ...}: numbers, each with its count `n`; JSON-ready.
+    """
+    judge = Judge(Path(folder))
+    slow = max(2, clips // 8)
+    results: dict[str, Any] = {"settings": SETTINGS}
+    if KEYFRAMES in stages:
+        results |= _cascade(judge, clips, slow, progress, stages)
+        results["keyframes"]["unseen"] = _keyframe_accuracy(judge, max(2, clips // 4), True, progress)
+    truths = {INTERPOLATION: (_interpolation_truth, clips), PIXEL_SR: (_pixel_sr_truth, slow),
+              LATENT_EXPERT: (_expert_truth, slow)}
+    for stage, (truth, count) in truths.items():
+        if stage in stages:
+            results.setdefault(stage, {})["truth"] = truth(judge, count, progress)
+    costs = {stage: round(sum(times) / len(times), 2) for stage, times in judge.costs.items() if times}
+    results["seconds a call"], results["peak MB so far"] = costs, judge.memory
+    return results
+
+
+def _cascade(judge: Judge, clips: int, slow: int, progress: Progress, stages: tuple[str, ...]) -> dict[str, Any]:
+    """Accuracy after each stage, every stage fed by the one before it."""
+    scenes = judge.scenes(clips, 0)
+    readings: dict[str, list[Reading]] = {stage: [] for stage in stages}
+    for index, scene in enumerate(scenes):
+        images = None
+        for stage in stages:
+            if stage in (PIXEL_SR, LATENT_EXPERT) and index >= slow:
+                break
+            images = judge.run(stage, scene, images, judge.seed + index)
+            readings[stage].append(read_clip(images))
+        progress(f"cascade {index + 1}/{clips}")
+    return {stage: _shares(found, scenes, _TEXTURED if stage in (PIXEL_SR, LATENT_EXPERT) else ATTRIBUTES)
+            for stage, found in readings.items()}
+
+
+def _keyframe_accuracy(judge: Judge, count: int, held_out: bool, progress: Progress) -> dict[str, float]:
+    scenes = judge.scenes(count, 1, held_out=held_out)
+    assert all(map(is_held_out, scenes)) == held_out
+    readings = []
+    for index, scene in enumerate(scenes):
+        readings.append(read_clip(judge.run(KEYFRAMES, scene, None, judge.seed + 5000 + index)))
+        progress(f"unseen combinations {index + 1}/{count}")
+    return _shares(readings, scenes, ATTRIBUTES)
+
+
+def _shares(readings: list[Reading], scenes: list[Scene], names: tuple[str, ...]) -> dict[str, float]:
+    scenes = scenes[: len(readings)]
+    shares = accuracy(readings, scenes, names)
+    if "texture" in names:
+        shares["all but texture"] = accuracy(readings, scenes)["all"]
+    return {**{name: round(share, 4) for name, share in shares.items()}, "n": len(readings)}
+
+
+def _interpolation_truth(judge: Judge, count: int, progress: Progress) -> dict[str, float]:
+    """The three frames between two drawn keyframes more than half a shape apart, against linear blending."""
+    rows = []
+    for index, scene in enumerate(judge.scenes(count, 2, travel=_FAST)):
+        truth = drawn(scene, frame_times(5), KEYFRAME_SIZE)
+        made = judge.run(INTERPOLATION, scene, truth[[0, -1]], judge.seed + index)
+        share = torch.linspace(0, 1, 5).view(-1, 1, 1, 1)
+        linear = truth[:1] * (1 - share) + truth[-1:] * share
+        kept = read_clip(made).motion == scene.motion
+        rows.append([*_both(made[1:4], truth[1:4]), *_both(linear[1:4], truth[1:4]), kept])
+        progress(f"interpolation {index + 1}/{count}")
+    return _means(rows, "psnr", "ssim", "linear psnr", "linear ssim", "motion kept")
+
+
+def _pixel_sr_truth(judge: Judge, count: int, progress: Progress) -> dict[str, float]:
+    """A window of eight drawn frames enlarged, against bicubic; and how often the texture word was obeyed."""
+    rows = []
+    for index, scene in enumerate(judge.scenes(count, 3)):
+        times = frame_times(FRAMES) * 0.25
+        truth, low = drawn(scene, times, SR_SIZE), drawn(scene, times, KEYFRAME_SIZE)
+        made = judge.run(PIXEL_SR, scene, low, judge.seed + index)
+        plain = resized(low, SR_SIZE)
+        rows.append([*_both(made, truth), *_both(plain, truth), read_clip(made).texture == scene.texture])
+        progress(f"pixel SR {index + 1}/{count}")
+    return _means(rows, "psnr", "ssim", "bicubic psnr", "bicubic ssim", "texture obeyed")
+
+
+def _expert_truth(judge: Judge, count: int, progress: Progress) -> dict[str, Any]:
+    """Windows of eight drawn frames spoiled in three ways: how often the expert's result is closer to the truth."""
+    rows: dict[str, list[list[float]]] = {name: [] for name in SPOIL}
+    for index, scene in enumerate(judge.scenes(count, 4)):
+        truth = drawn(scene, frame_times(FRAMES) * 0.25, SR_SIZE)
+        for name, spoil in SPOIL.items():
+            bad = spoil(truth, torch.Generator().manual_seed(judge.seed + index))
+            made = judge.run(LATENT_EXPERT, scene, bad, judge.seed + index)
+            good, before = _both(made, truth), _both(bad, truth)
+            rows[name].append([*good, *before, good[0] > before[0]])
+        progress(f"expert {index + 1}/{count}")
+    return {name: _means(found, "psnr", "ssim", "input psnr", "input ssim", "closer") for name, found in rows.items()}
+
+
+def _noise(images: Tensor, generator: torch.Generator) -> Tensor:
+    return (images + 0.15 * torch.randn(images.shape, generator=generator)).clamp(0, 1)
+
+
+def _blocks(images: Tensor, generator: torch.Generator) -> Tensor:
+    return resized(resized(images, SR_SIZE // 4, "area"), SR_SIZE, "nearest")
+
+
+def _blur(images: Tensor, generator: torch.Generator) -> Tensor:
+    return resized(resized(images, SR_SIZE // 4, "area"), SR_SIZE, "bilinear")
+
+
+SPOIL = {"noise": _noise, "blocks": _blocks, "blur": _blur}
+
+
+def drawn(scene: Scene, times: Tensor, size: int) -> Tensor:
+    """The scene as it should look, (F, H, W, 3) in [0, 1]."""
+    return render([scene], times, size, size)[0]
+
+
+def resized(images: Tensor, size: int, mode: str = "bicubic") -> Tensor:
+    """Frames (F, H, W, C) at another square size, clamped to [0, 1]."""
+    return F.interpolate(images.movedim(-1, 1), size=(size, size), mode=mode).movedim(1, -1).clamp(0, 1)
+
+
+def psnr(images: Tensor, truth: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of clips in [0, 1]."""
+    return float(-10 * torch.log10((images - truth).square().mean()))
+
+
+def ssim(images: Tensor, truth: Tensor, window: int = 7) -> float:
+    """Mean structural similarity of clips (F, H, W, C) in [0, 1] with a flat window (Wang et al. 2004)."""
+    x, y = images.movedim(-1, 1), truth.movedim(-1, 1)
+
+    def mean(z: Tensor) -> Tensor:
+        return F.avg_pool2d(z, window, 1)
+
+    mx, my = mean(x), mean(y)
+    vx, vy, vxy = mean(x * x) - mx * mx, mean(y * y) - my * my, mean(x * y) - mx * my
+    c1, c2 = 0.01**2, 0.03**2
+    return float((((2 * mx * my + c1) * (2 * vxy + c2)) / ((mx * mx + my * my + c1) * (vx + vy + c2))).mean())
+
+
+def _both(images: Tensor, truth: Tensor) -> tuple[float, float]:
+    return psnr(images, truth), ssim(images, truth)
+
+
+def _means(rows: list[list[float]], *names: str) -> dict[str, float]:
+    means = [round(sum(map(float, column)) / len(rows), 4) for column in zip(*rows, strict=True)]
+    return {**dict(zip(names, means, strict=True)), "n": len(rows)}
+
+
+def peak_memory() -> float:
+    """Largest resident memory of this process so far, in MB."""
+    scale = 2**20 if sys.platform == "darwin" else 2**10
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale, 1)
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as a few lines to read."""
+    lines: list[str] = []
+
+    def walk(value: Any, path: str) -> None:
+        if isinstance(value, dict) and any(isinstance(item, dict) for item in value.values()):
+            flat = {key: item for key, item in value.items() if not isinstance(item, dict)}
+            if flat:
+                walk(flat, path)
+            for key, item in value.items():
+                if isinstance(item, dict):
+                    walk(item, f"{path} {key}".strip())
+        else:
+            lines.append(f"{path}: " + ", ".join(f"{key} {item}" for key, item in value.items()))
+
+    walk({key: value for key, value in results.items() if key != "settings"}, "")
+    return "\n".join(lines)
+

@@ -1,0 +1,64 @@
+"""Writing a stage of the micro cascade as a published model folder: diffusers layout, fp16 safetensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from . import configs
+from .text_encoders import clip_weights, t5_weights
+from .vocabulary import write_clip_tokenizer, write_t5_tokenizer
+
+WEIGHTS = Path(__file__).parent / "weights"
+_UNET_FILE = "diffusion_pytorch_model.safetensors"
+
+
+def write_stage(target: Path, kind: str, unet: Mapping[str, Tensor], vae: Mapping[str, Tensor] | None = None,
+                scaling: float = 1.0) -> Path:
+    """Write one stage's folder under `target` and return it. `vae` and its scaling go with the latent expert only."""
+    folder = target / configs.REPOSITORIES[kind]
+    _component(folder / "unet", configs.unet_config(kind), unet, _UNET_FILE)
+    _write_json(folder / "scheduler" / "scheduler_config.json", configs.scheduler_config(kind))
+    _write_json(folder / "model_index.json", configs.model_index(kind))
+    if kind == "keyframes":
+        _component(folder / "text_encoder", configs.t5_config(), _without_duplicate(t5_weights()), "model.safetensors")
+        write_t5_tokenizer(folder / "tokenizer")
+    if kind == "pixel_sr":
+        _write_json(folder / "image_noising_scheduler" / "scheduler_config.json", configs.noising_config())
+    if kind == "latent_expert":
+        _component(folder / "vae", configs.vae_config(scaling), vae or {}, _UNET_FILE)
+        _component(folder / "text_encoder", configs.clip_config(), clip_weights(), "model.safetensors")
+        write_clip_tokenizer(folder / "tokenizer")
+    return folder
+
+
+def export_run(runs: Path, kind: str, target: Path = WEIGHTS) -> Path:
+    """Write a trained stage (the mean weights of `runs`/`kind`) as a published folder under `target`."""
+    state = torch.load(runs / kind / "state.pt", weights_only=True)
+    if kind != "latent_expert":
+        return write_stage(target, kind, state["mean"])
+    vae = torch.load(runs / "vae" / "state.pt", weights_only=True)
+    return write_stage(target, kind, state["mean"], vae["mean"], vae["scaling"])
+
+
+def _component(folder: Path, config: dict[str, Any], weights: Mapping[str, Tensor], file: str) -> None:
+    _write_json(folder / "config.json", config)
+    halves = {key: value.detach().to("cpu", torch.float16).contiguous() for key, value in weights.items()}
+    part = folder / (file + ".part")
+    save_file(halves, part, metadata={"format": "pt"})
+    part.replace(folder / file)  # a reader sees the old file or the new one, never half of one
+
+
+def _without_duplicate(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value for key, value in weights.items() if key != "encoder.embed_tokens.weight"}
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")

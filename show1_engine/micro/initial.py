@@ -1,0 +1,108 @@
+"""Networks of the micro cascade before training, initialised so that they are quick to train."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ..models.layers import TEMPORAL_CONV_GROUPS, TemporalConv
+from ..models.unet import UNet
+from .configs import unet_config, vae_config
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
+
+def initial_unet(kind: str) -> UNet:
+    """A stage's UNet, random from torch's global generator; pixel stages begin by predicting their noisy input."""
+    unet = UNet(unet_config(kind))
+    with torch.no_grad():
+        _quiet_temporal_layers(unet)
+        for block in unet.down_blocks:
+            wind_clock(block.temp_convs[0])
+        if kind != "latent_expert":
+            _predict_the_input(unet)
+    return unet
+
+
+def initial_vae() -> AutoencoderKL:
+    """The latent expert's autoencoder with random weights."""
+    from diffusers import AutoencoderKL
+    return AutoencoderKL.from_config(vae_config())
+
+
+def _quiet_temporal_layers(unet: UNet, gain: float = 0.3) -> None:
+    """Temporal layers begin as small changes to what the spatial ones make."""
+    for name, module in unet.named_modules():
+        if name.endswith("conv4") and isinstance(module, nn.Sequential):
+            module[-1].weight.mul_(gain)
+        if name.endswith("proj_out"):
+            module.weight.mul_(gain)
+
+
+def wind_clock(layer: TemporalConv) -> None:
+    """Make a temporal convolution write a clock on the last channels: a ramp over the frames, and its even part.
+
+    The network tells first from last frame by the zero padding of these convolutions alone. At random start that
+    clue is a hundredth of a feature, and the direction of motion is not learned for long. Here two groups of channels
+    hold a constant, each convolution lets the padding eat one frame further into it, one group from either end.
+    """
+    channels = layer.conv1[-1].out_channels
+    size = channels // TEMPORAL_CONV_GROUPS
+    forward, backward = slice(channels - 2 * size, channels - size), slice(channels - size, channels)
+    for number, step in enumerate((layer.conv1, layer.conv2, layer.conv3, layer.conv4)):
+        norm, conv = step[0], step[-1]
+        norm.weight[channels - 2 * size:] = 0.3 if number else 0.0
+        norm.bias[channels - 2 * size:] = 1.0
+        conv.weight[channels - 2 * size:] = 0.0
+        conv.bias[channels - 2 * size:] = 0.0
+        for group, taps in ((forward, (1.0, 1.0, 0.0)), (backward, (0.0, 1.0, 1.0))):
+            conv.weight[group, group] = torch.tensor(taps).view(1, 1, 3, 1, 1) / size
+    _difference_and_sum(layer.conv4[-1], forward, backward)
+
+
+@cache
+def clock_readings(frames: int) -> Tensor:
+    """What a freshly wound clock adds at each frame: (F, 2), the ramp and the even bump."""
+    with torch.no_grad():
+        layer = TemporalConv(TEMPORAL_CONV_GROUPS, nn)
+        wind_clock(layer)
+        blank = torch.zeros(frames, TEMPORAL_CONV_GROUPS, 1, 1)
+        return layer.eval()(blank, frames)[:, -2:, 0, 0]
+
+
+def _difference_and_sum(conv: nn.Module, forward: slice, backward: slice, gain: float = 1.2) -> None:
+    """Turn the two counts, up from the start and up from the end, into a ramp through zero and an even bump."""
+    up, down = conv.weight[forward, forward].clone(), conv.weight[backward, backward].clone()
+    conv.weight[forward, forward], conv.weight[forward, backward] = gain * up, -gain * down
+    conv.weight[backward, forward], conv.weight[backward, backward] = gain * up, gain * down
+    conv.bias[backward] = -2.6 * gain  # about the sum's mean
+
+
+def _predict_the_input(unet: UNet) -> None:
+    """Let the noise prediction start as the noisy input itself, which is nearly right at high noise.
+
+    Channels 4i and 4i+1 carry +x and -x of colour i from `conv_in` through the last skip to `conv_out`;
+    gelu(x) - gelu(-x) = x, and a group holding both signs keeps the mean of x under group norm.
+    """
+    first, last = unet.conv_in, unet.up_blocks[-1].resnets[-1]
+    skip = last.conv_shortcut.in_channels - first.out_channels
+    unet.conv_out.weight.mul_(0.1)
+    unet.conv_out.bias.zero_()
+    unet.conv_out.weight[3:] = 0.0  # the variance channels: zero is the middle of learned_range
+    last.conv2.weight.mul_(0.1)
+    last.conv2.bias.zero_()
+    unet.up_blocks[-1].temp_convs[-1].conv4[-1].weight.mul_(0.3)
+    for colour in range(3):
+        for sign, channel in ((1.0, 4 * colour), (-1.0, 4 * colour + 1)):
+            first.weight[channel] = 0.0
+            first.bias[channel] = 0.0
+            first.weight[channel, colour, 1, 1] = sign
+            last.conv_shortcut.weight[channel] = 0.0
+            last.conv_shortcut.bias[channel] = 0.0
+            last.conv_shortcut.weight[channel, skip + channel] = 1.0
+            unet.conv_out.weight[colour, channel] = 0.0
+            unet.conv_out.weight[colour, channel, 1, 1] = 0.85 * sign
