@@ -43,9 +43,11 @@ def models_folder(args: argparse.Namespace) -> Iterator[Path]:
         yield micro_models(Path(scratch))
 
 
-def add_settings(group: Any, defaults: Any, prefix: str = "") -> None:
-    """An option for every field of a stage's settings but the seed, `--<prefix>-<field>`."""
+def add_settings(group: Any, defaults: Any, prefix: str = "", without: tuple[str, ...] = ()) -> None:
+    """An option for every field of a stage's settings but the seed and those `without`, `--<prefix>-<field>`."""
     for setting in dataclasses.fields(defaults):
+        if setting.name in without:
+            continue
         value = getattr(defaults, setting.name)
         name = "-".join(filter(None, (prefix, setting.name.replace("_", "-"))))
         if isinstance(value, bool):

@@ -13,6 +13,7 @@ from .common import add_runtime, add_settings, models_folder, progress, runtime,
 
 _PREFIXES = {"keyframes": "keyframes", "interpolate": "interpolate", "first-frame": "first_frame",
              "pixel-sr": "pixel_sr", "expert": "expert"}
+_CLIP_ONLY = ("tiling", "color_match", "scale", "cuts")  # settings that mean nothing for a single frame
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -28,7 +29,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add("--until", choices=STAGES, default=STAGES[-1], help="last stage to run")
     add("--reference", action="store_true", help="the original's windows and 8-bit hand-over, flaws included")
     for prefix, name in _PREFIXES.items():
-        add_settings(command.add_argument_group(f"{prefix} stage"), _defaults(name), prefix)
+        without = _CLIP_ONLY if name == "first_frame" else ()
+        add_settings(command.add_argument_group(f"{prefix} stage"), _defaults(name), prefix, without)
     command.set_defaults(func=_generate)
 
 

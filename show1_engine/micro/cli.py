@@ -12,11 +12,11 @@ from pathlib import Path
 RUNS = Path("micro-runs")
 STAGES = ("keyframes", "interpolation", "pixel_sr", "latent_expert")
 SETTINGS = {  # what suits the micro cascade, for each stage of `generate`
-    "keyframes": {"width": 16, "height": 16, "num_frames": 8, "steps": 20, "cfg": 3.0},
-    "interpolate": {"steps": 12, "cfg": 2.0},
-    "first_frame": {"steps": 12, "cfg": 3.0, "noise_level": 100},
-    "pixel_sr": {"steps": 12, "cfg": 3.0, "noise_level": 100},
-    "expert": {"width": 64, "height": 64, "steps": 20, "strength": 0.4, "cfg": 1.5},
+    "keyframes": {"width": 16, "height": 16, "num_frames": 8, "steps": 16, "cfg": 3.0},
+    "interpolate": {"steps": 10, "cfg": 1.0},
+    "first_frame": {"steps": 8, "cfg": 2.0, "noise_level": 100},
+    "pixel_sr": {"steps": 8, "cfg": 2.0, "noise_level": 100},
+    "expert": {"width": 64, "height": 64, "steps": 20, "strength": 0.3, "cfg": 1.0},
 }
 
 

@@ -90,3 +90,29 @@ def test_same_seed_gives_the_same_frames(frames_of, put_frames, stage):
 def test_alpha_is_kept(frames_of, put_frames, stage):
     frames = torch.rand(3, 16, 24, 4, generator=torch.Generator().manual_seed(0))
     assert frames_of(stage_on_frames(stage, put_frames(frames, "rgba.safetensors"))).shape[-1] == 4
+
+
+def test_first_frame_by_a_model(run, server, put_frames):
+    """IF-II makes the first frame; one progress bar runs over both models' steps."""
+    file = put_frames(torch.rand(3, 4, 8, 3, generator=torch.Generator().manual_seed(0)))
+    graph = stage_on_frames("Show1PixelSR", file, first_frame_steps=3, seed=21)
+    node = next(key for key, value in graph.prompt.items() if value["class_type"] == "Show1PixelSR")
+    graph.prompt[node]["inputs"]["first_frame_model"] = graph.add("Show1LoadModel", model_name="IF-II-L-v1.0")
+    result = run(graph)
+    assert result.status == "success", result.message
+    assert [value for value, total in result.progress[node] if total == 5] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16", "fp8_e4m3fn"])
+def test_weight_dtypes(frames_of, dtype):
+    """Stored so, the keyframes stay close to fp32's: far closer than another seed's."""
+    def frames(dtype: str, seed: int) -> torch.Tensor:
+        graph = Graph()
+        images = add_stage(graph, "Show1Keyframes", seed=seed, steps=4, cfg=1.0)
+        loader = next(value for value in graph.prompt.values() if value["class_type"] == "Show1LoadModel")
+        loader["inputs"]["weight_dtype"] = dtype
+        graph.add("TestSaveFrames", images=images, file="out.safetensors")
+        return frames_of(graph)
+
+    exact, stored, other = frames("fp32", 31), frames(dtype, 31), frames("fp32", 32)
+    assert (stored - exact).abs().mean() < 0.25 * (other - exact).abs().mean()
