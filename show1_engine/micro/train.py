@@ -43,7 +43,8 @@ PHASES: dict[str, tuple[Phase, ...]] = {
     "keyframes": (Phase((("keyframe_stills", 48),), 450, 1.5e-3),
                   Phase((("keyframe_clips", 8),), None, 1e-3)),
     "interpolation": (Phase((("interpolation_clips", 10),), None, 7e-4),),
-    "pixel_sr": (Phase((("pixel_sr_stills", 16),), 1200, 1e-3), Phase((("pixel_sr_clips", 1),), None, 5e-4)),
+    "pixel_sr": (Phase((("pixel_sr_stills", 16),), 1200, 1e-3),
+                 Phase((("pixel_sr_stills", 16), ("pixel_sr_clips", 1)), None, 1e-3)),
     "latent_expert": (Phase((("latent_clips", 4),), None, 1e-3),),
     "latent_expert_full": (Phase((("latent_clips", 4),), None, 1e-3),),
 }

@@ -97,3 +97,20 @@ def test_metadata_is_read_by_the_host(pack, comfyui):
 
 def test_no_requirement_is_torch(pack):
     assert "torch" not in Path(pack / "requirements.txt").read_text().replace("# torch", "")
+
+
+def test_chinese_is_complete(server, object_info):
+    """Every node, input and output has its Chinese name, every input its tooltip; nothing is translated that is gone."""
+    chinese = server.get("/api/i18n")["zh"]["nodeDefs"]
+    for node in INTERFACE:
+        info, words = object_info[node], chinese[node]
+        inputs = info["input"].get("required", {}) | info["input"].get("optional", {})
+        assert set(words["inputs"]) == set(inputs), node
+        assert all(entry["name"] and entry["tooltip"] for entry in words["inputs"].values()), node
+        assert len(words["outputs"]) == len(info["output"]) and words["display_name"] and words["description"]
+
+
+def test_every_node_has_a_help_page(server):
+    for node in INTERFACE:
+        status, text = server.request("GET", f"/extensions/show-1/docs/{node}.md")
+        assert status == 200 and text.decode().startswith(f"# {server.object_info()[node]['display_name']}")
