@@ -17,14 +17,13 @@ if TYPE_CHECKING:
 
 
 def initial_unet(kind: str) -> UNet:
-    """A stage's UNet, random from torch's global generator; pixel stages begin by predicting their noisy input."""
+    """A stage's UNet, random from torch's global generator; it begins by predicting its noisy input."""
     unet = UNet(unet_config(kind))
     with torch.no_grad():
         _quiet_temporal_layers(unet)
         for block in unet.down_blocks:
             wind_clock(block.temp_convs[0])
-        if kind != "latent_expert":
-            _predict_the_input(unet)
+        _predict_the_input(unet, channels=4 if kind == "latent_expert" else 3)
     return unet
 
 
@@ -82,27 +81,27 @@ def _difference_and_sum(conv: nn.Module, forward: slice, backward: slice, gain: 
     conv.bias[backward] = -2.6 * gain  # about the sum's mean
 
 
-def _predict_the_input(unet: UNet) -> None:
+def _predict_the_input(unet: UNet, channels: int) -> None:
     """Let the noise prediction start as the noisy input itself, which is nearly right at high noise.
 
-    Channels 4i and 4i+1 carry +x and -x of colour i from `conv_in` through the last skip to `conv_out`;
-    gelu(x) - gelu(-x) = x, and a group holding both signs keeps the mean of x under group norm.
+    Channels 4i and 4i+1 carry +x and -x of channel i from `conv_in` through the last skip to `conv_out`;
+    gelu(x) - gelu(-x) = x (silu too), and a group holding both signs keeps the mean of x under group norm.
     """
     first, last = unet.conv_in, unet.up_blocks[-1].resnets[-1]
     skip = last.conv_shortcut.in_channels - first.out_channels
     unet.conv_out.weight.mul_(0.1)
     unet.conv_out.bias.zero_()
-    unet.conv_out.weight[3:] = 0.0  # the variance channels: zero is the middle of learned_range
+    unet.conv_out.weight[channels:] = 0.0  # the variance channels: zero is the middle of learned_range
     last.conv2.weight.mul_(0.1)
     last.conv2.bias.zero_()
     unet.up_blocks[-1].temp_convs[-1].conv4[-1].weight.mul_(0.3)
-    for colour in range(3):
-        for sign, channel in ((1.0, 4 * colour), (-1.0, 4 * colour + 1)):
-            first.weight[channel] = 0.0
-            first.bias[channel] = 0.0
-            first.weight[channel, colour, 1, 1] = sign
-            last.conv_shortcut.weight[channel] = 0.0
-            last.conv_shortcut.bias[channel] = 0.0
-            last.conv_shortcut.weight[channel, skip + channel] = 1.0
-            unet.conv_out.weight[colour, channel] = 0.0
-            unet.conv_out.weight[colour, channel, 1, 1] = 0.85 * sign
+    for source in range(channels):
+        for sign, carrier in ((1.0, 4 * source), (-1.0, 4 * source + 1)):
+            first.weight[carrier] = 0.0
+            first.bias[carrier] = 0.0
+            first.weight[carrier, source, 1, 1] = sign
+            last.conv_shortcut.weight[carrier] = 0.0
+            last.conv_shortcut.bias[carrier] = 0.0
+            last.conv_shortcut.weight[carrier, skip + carrier] = 1.0
+            unet.conv_out.weight[source, carrier] = 0.0
+            unet.conv_out.weight[source, carrier, 1, 1] = 0.85 * sign

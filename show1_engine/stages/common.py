@@ -27,6 +27,11 @@ def announce(report: Report, stage: str, text: str) -> None:
         plan(text)
 
 
+def counted(number: int, what: str) -> str:
+    """"1 window", "2 windows"."""
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
 def gigabytes(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
 

@@ -14,7 +14,7 @@ from ..sampling.cuts import find_cuts
 from ..sampling.loop import Report, denoise, silent
 from ..sampling.schedules import Schedule, with_sampler
 from ..sampling.tiles import whole
-from .common import announce, halves, layout, pixel_frames, predictor, previewing, shifted
+from .common import announce, counted, halves, layout, pixel_frames, predictor, previewing, shifted
 
 STAGE = "Show1Interpolate"
 WINDOW = 5  # frames per window: two given ones and the three between
@@ -79,8 +79,8 @@ def _fill(result: Tensor, model: Show1Model, images: Tensor, starts: list[int], 
     plan = layout(model, halves(s.cfg) * batch, WINDOW, size, max(size), s.tiling, multiple)
     groups = [starts[i:i + batch] for i in range(0, len(starts), batch)]
     steps = len(schedule.timesteps)
-    announce(report, STAGE, f"{len(images)} frames {width}x{height} -> {len(result)}, in {len(starts)} windows "
-                            f"({len(groups)} batches){plan}; {len(groups) * steps} steps")
+    announce(report, STAGE, f"{len(images)} frames {width}x{height} -> {len(result)}, in "
+                            f"{counted(len(starts), 'window')} ({batch} at once){plan}; {len(groups) * steps} steps")
     device = model.unet.load(plan.memory)
     noise = randn((1, 3, WINDOW, *size), generator(s.seed), device)
     for i, group in enumerate(groups):

@@ -19,7 +19,7 @@ from ..sampling.cuts import find_cuts
 from ..sampling.loop import Report, denoise, silent
 from ..sampling.schedules import Schedule, with_sampler
 from ..sampling.windows import Span, scene_spans
-from .common import announce, halves, layout, predictor, previewing
+from .common import announce, counted, halves, layout, predictor, previewing
 
 STAGE = "Show1LatentExpertSR"
 _TRAINED = 72  # latents along the wider side of the published training size, 576x320
@@ -125,8 +125,8 @@ def _refine(model: Show1Model, enlarged: PixelsOf, time: list[Span], positive: T
     height, width = latents.shape[-2:]
     together = max(span.stop - span.start for span in time)
     plan = layout(model, halves(s.cfg), together, (height, width), _TRAINED, -(-s.tiling // codec.factor))
-    announce(report, STAGE, f"{frames} frames -> {width * codec.factor}x{height * codec.factor}, in {len(time)} windows"
-                            f"{plan}; {len(schedule.timesteps)} steps")
+    announce(report, STAGE, f"{frames} frames -> {width * codec.factor}x{height * codec.factor}, in "
+                            f"{counted(len(time), 'window')}{plan}; {len(schedule.timesteps)} steps")
     device = model.unet.load(plan.memory)
     latents = latents.to(device)
     noise = rearrange(randn((frames, latents.shape[1], height, width), source, device), "f c h w -> 1 c f h w")

@@ -16,7 +16,7 @@ from ..sampling.loop import Report, denoise, silent
 from ..sampling.schedules import Schedule, make_scheduler, with_sampler
 from ..sampling.tiles import whole
 from ..sampling.windows import Window, chained_windows
-from .common import (Layout, announce, check_noise_level, halves, layout, pixel_frames, predictor, previewing,
+from .common import (Layout, announce, check_noise_level, counted, halves, layout, pixel_frames, predictor, previewing,
                      shifted)
 
 STAGE = "Show1PixelSR"
@@ -82,8 +82,8 @@ def pixel_sr(model: Show1Model, images: Tensor, positive: Tensor, negative: Tens
     schedule = Schedule(with_sampler(model.scheduler_config, s.sampler), s.steps)
     steps = len(schedule.timesteps)
     plan = _layout(model, s, min(WINDOW, len(images)), height, width)
-    announce(report, STAGE, f"{len(images)} frames {width}x{height} -> {size[1]}x{size[0]}, in {len(windows)} windows"
-                            f"{plan}; {len(windows) * steps} steps")
+    announce(report, STAGE, f"{len(images)} frames {width}x{height} -> {size[1]}x{size[0]}, in "
+                            f"{counted(len(windows), 'window')}{plan}; {len(windows) * steps} steps")
     for i, window in enumerate(windows):
         low, alpha = split_alpha(images[window.frames])
         progress = shifted(report, i * steps, len(windows) * steps)

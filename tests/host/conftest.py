@@ -2,13 +2,12 @@
 import json
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
-from comfyui_server import BASE_FOLDERS, PACK, Run, Server, link_pack, run_prompt
-from graphs import Graph
+from comfyui_server import BASE_FOLDERS, PACK, Run, Server, link_pack
+from graphs import Graph, run_graph
 from reference import reference_root
 from run_template import provide_models
 from safetensors.torch import load_file, save_file
@@ -73,8 +72,7 @@ def model_copy(server, cascade):
 def run(server):
     """A function that runs a graph: what a client saw of it."""
     def run(graph: Graph, **options) -> Run:
-        with ThreadPoolExecutor(1) as pool:     # the browser's event loop occupies the main thread
-            return pool.submit(run_prompt, server, graph.prompt, timeout=600, **options).result()
+        return run_graph(server, graph, **options)
     return run
 
 

@@ -1,6 +1,10 @@
 """API-format prompts for the host tests, written as Python."""
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
+from comfyui_server import Run, Server, run_prompt
+
 Link = list     # [node id, output number]
 
 
@@ -73,3 +77,9 @@ def keyframes_only(seed: int, **settings) -> Graph:
     images = add_stage(graph, "Show1Keyframes", seed=seed, **settings)
     graph.add("TestSaveFrames", images=images, file="out.safetensors")
     return graph
+
+
+def run_graph(server: Server, graph: Graph, timeout: float = 600, **options) -> Run:
+    """What a client saw of a run. In a thread of its own: a browser's event loop may occupy the main one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(run_prompt, server, graph.prompt, timeout=timeout, **options).result()

@@ -4,8 +4,8 @@ import time
 from pathlib import Path
 
 import pytest
-from comfyui_server import BASE_FOLDERS, Server, link_pack, run_prompt
-from graphs import Graph
+from comfyui_server import BASE_FOLDERS, Server, link_pack
+from graphs import Graph, run_graph
 
 # The hub lies with the engine's tests.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "engine"))
@@ -39,7 +39,7 @@ def server(comfyui, hub, tmp_path_factory):
 def fetch(server, model: str, accept: bool = True, **options):
     graph = Graph()
     graph.add("Show1DownloadModel", model=model, accept_license=accept)
-    return run_prompt(server, graph.prompt, timeout=120, **options)
+    return run_graph(server, graph, timeout=120, **options)
 
 
 def models(server) -> list[str]:

@@ -100,7 +100,7 @@ def test_no_requirement_is_torch(pack):
 
 
 def test_chinese_is_complete(server, object_info):
-    """Every node, input and output has its Chinese name, every input its tooltip; nothing is translated that is gone."""
+    """Every node, input and output has its Chinese name, every input its tooltip; nothing gone is translated."""
     chinese = server.get("/api/i18n")["zh"]["nodeDefs"]
     for node in INTERFACE:
         info, words = object_info[node], chinese[node]

@@ -1,0 +1,70 @@
+"""The judge of the micro cascade: measures, and a whole small run with the real stages."""
+
+import json
+
+import pytest
+import torch
+
+from show1_engine.__main__ import main
+from show1_engine.micro import cli, models
+from show1_engine.micro.configs import REPOSITORIES
+from show1_engine.micro.evaluate import SPOIL, drawn, psnr, resized, ssim
+from show1_engine.micro.export import WEIGHTS
+from show1_engine.micro.untrained import write_untrained
+from show1_engine.micro.world import frame_times, random_scene
+
+
+@pytest.fixture
+def truth():
+    return drawn(random_scene(torch.Generator().manual_seed(0)), frame_times(2), 64)
+
+
+def test_measures_know_the_truth(truth):
+    noisy = (truth + 0.1 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    assert ssim(truth, truth) == pytest.approx(1.0)
+    assert 18 < psnr(noisy, truth) < 22 and ssim(noisy, truth) < 0.9
+
+
+@pytest.mark.parametrize("name", SPOIL)
+def test_spoiled_clips_are_worse(truth, name):
+    bad = SPOIL[name](truth, torch.Generator().manual_seed(0))
+    assert bad.shape == truth.shape and bad.min() >= 0 and bad.max() <= 1
+    assert psnr(bad, truth) < 30
+
+
+def test_resized_keeps_the_range(truth):
+    assert resized(truth, 16).shape == (2, 16, 16, 3)
+    assert resized(truth, 16).max() <= 1
+
+
+def test_a_whole_evaluation(tmp_path, monkeypatch):
+    """Untrained models are evaluated from captions to numbers; they are at chance, so only the shape is checked."""
+    write_untrained(tmp_path / "models")
+    quick = {name: {**settings, "steps": 2} for name, settings in cli.SETTINGS.items()}
+    monkeypatch.setattr("show1_engine.micro.evaluate.SETTINGS", quick)
+    arguments = ["micro", "evaluate", "--clips", "2", "--models", str(tmp_path / "models"),
+                 "--json", str(tmp_path / "numbers.json")]
+    assert main(arguments) == 0
+    results = json.loads((tmp_path / "numbers.json").read_text())
+    assert results["keyframes"]["n"] == 2 and results["keyframes"]["unseen"]["n"] == 2
+    assert 0 <= results["pixel_sr"]["texture"] <= 1
+    assert set(results["latent_expert"]["truth"]) == set(SPOIL)
+    assert results["interpolation"]["truth"]["linear psnr"] > 10
+    assert set(results["seconds a call"]) == set(REPOSITORIES)
+
+
+def test_missing_stages_are_completed(tmp_path):
+    folder = models(tmp_path)
+    assert all((folder / name / "unet" / "config.json").is_file() for name in REPOSITORIES.values())
+
+
+def test_the_bundle_is_small():
+    assert sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()) <= 25e6
+
+
+def test_the_command_line_exports_a_run(tmp_path):
+    from show1_engine.micro.train import Trainer
+    Trainer("keyframes", tmp_path / "runs" / "keyframes").save()
+    arguments = ["micro", "export", "keyframes", "--runs", str(tmp_path / "runs"), "--target", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    assert (tmp_path / "out" / "show-1-base" / "text_encoder" / "model.safetensors").is_file()
