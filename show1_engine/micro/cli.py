@@ -16,7 +16,7 @@ SETTINGS = {  # what suits the micro cascade, for each stage of `generate`
     "interpolate": {"steps": 10, "cfg": 1.0},
     "first_frame": {"steps": 8, "cfg": 2.0, "noise_level": 100},
     "pixel_sr": {"steps": 8, "cfg": 2.0, "noise_level": 100},
-    "expert": {"width": 64, "height": 64, "steps": 20, "strength": 0.3, "cfg": 1.0},
+    "expert": {"width": 64, "height": 64, "steps": 20, "strength": 0.2, "cfg": 1.0},
 }
 
 

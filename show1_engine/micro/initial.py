@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..models.layers import TEMPORAL_CONV_GROUPS, TemporalConv
 from ..models.unet import UNet
-from .configs import unet_config, vae_config
+from .configs import TEXT_WIDTH, unet_config, vae_config
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -24,6 +24,8 @@ def initial_unet(kind: str) -> UNet:
         for block in unet.down_blocks:
             wind_clock(block.temp_convs[0])
         _predict_the_input(unet, channels=4 if kind == "latent_expert" else 3)
+        if kind != "latent_expert":
+            anchor_scale(unet, kind)
     return unet
 
 
@@ -105,3 +107,34 @@ def _predict_the_input(unet: UNet, channels: int) -> None:
             last.conv_shortcut.weight[carrier, skip + carrier] = 1.0
             unet.conv_out.weight[source, carrier] = 0.0
             unet.conv_out.weight[source, carrier, 1, 1] = 0.85 * sign
+
+
+def anchor_scale(unet: UNet, kind: str, constant: float = 3.0) -> None:
+    """Let the noise prediction know how large its input is.
+
+    The last group norm gives every frame's output the same size, but frames of noise differ by a percent or so, and
+    a step from signal level 0.006 to 0.1 turns that percent into visible grain. Two constants in each group with a
+    carrier of x outweigh it, so the norm hardly depends on x; weights and biases behind it undo the change.
+    """
+    norm, shortcut = unet.conv_norm_out, unet.up_blocks[-1].resnets[-1].conv_shortcut
+    size = norm.num_channels // norm.num_groups
+    before = _group_rms(unet, kind)
+    for group in range(3):
+        channels = slice(group * size, (group + 1) * size)
+        signs = torch.tensor([0.0, 0.0, 1.0, -1.0])
+        shortcut.bias[channels] += constant * signs
+        old, new = before[group], (before[group] ** 2 + constant**2 / 2) ** 0.5
+        norm.bias[channels] -= norm.weight[channels] * constant * signs / old
+        norm.weight[channels] *= new / old
+
+
+def _group_rms(unet: UNet, kind: str) -> Tensor:
+    """Deviation of each group before the last norm, for inputs at middling noise (groups,)."""
+    seen: list[Tensor] = []
+    hook = unet.conv_norm_out.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4, unet.config["in_channels"], 2, 16, 16, generator=generator) * 0.9
+    unet.eval()(x, 700, torch.randn(4, 77, TEXT_WIDTH, generator=generator),
+                torch.full((4,), 100) if kind == "pixel_sr" else None)
+    hook.remove()
+    return seen[0].unflatten(1, (unet.conv_norm_out.num_groups, -1)).std(dim=(2, 3, 4)).mean(0)
