@@ -30,6 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     train.add_argument("--minutes", type=float, default=10.0, help="wall clock of this run")
     train.add_argument("--runs", type=Path, default=RUNS, help="folder of all runs' states, logs and sheets")
     train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--bundled", action="store_true", help="without a state: go on from the bundled weights")
     train.add_argument("--anneal", action="store_true", help="let the learning rate fall to zero over this run")
     train.add_argument("--threads", type=int, default=1)
     train.set_defaults(func=_train)
@@ -62,7 +63,7 @@ def _train(args: argparse.Namespace) -> int:
     if args.stage == "vae":
         train_vae(args.runs / "vae", args.minutes, args.seed, args.anneal)
         return 0
-    Trainer(args.stage, args.runs / args.stage, args.seed).train(args.minutes, args.anneal)
+    Trainer(args.stage, args.runs / args.stage, args.seed, args.bundled).train(args.minutes, args.anneal)
     return 0
 
 

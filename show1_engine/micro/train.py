@@ -19,11 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checkpoints.read import read_weights
 from ..models.layers import TEMPORAL_CONV_GROUPS, TemporalConv, TemporalTransformer
 from .batches import EXPERT_STEPS, MAKERS, Batch, latent_clips
 from .codec import load_codec
-from .configs import FRAMES
+from .configs import FRAMES, REPOSITORIES
 from .diffusion import STEPS
+from .export import WEIGHTS
 from .initial import clock_readings, initial_unet
 from .text import Captions
 
@@ -57,7 +59,7 @@ _CLIP_NORM = 1.0
 class Trainer:
     """State of one stage's training: network, mean of its weights, optimiser, random numbers, counters."""
 
-    def __init__(self, stage: str, folder: Path, seed: int = 0):
+    def __init__(self, stage: str, folder: Path, seed: int = 0, bundled: bool = False):
         self.stage, self.folder = stage, Path(folder)
         self.kind = KINDS.get(stage, stage)
         self.captions = Captions("clip" if self.kind == "latent_expert" else "t5")
@@ -74,6 +76,8 @@ class Trainer:
         self.counters = {"step": 0, "stills": 0, "clips": 0, "seconds": 0.0, "phase": 0, "phase_step": 0}
         if (self.folder / "state.pt").exists():
             self._load()
+        elif bundled:
+            self._start_from_bundled()
         elif stage == "interpolation":
             self._start_from(self.folder.parent / "keyframes")
 
@@ -173,6 +177,14 @@ class Trainer:
         """The optimiser's state by parameter name (its own numbering changes with the order of the layers)."""
         return {name: self.optimiser.state[parameter] for name, parameter in self.unet.named_parameters()
                 if parameter in self.optimiser.state}
+
+    def _start_from_bundled(self) -> None:
+        """Begin with the bundled weights, in the stage's last phase: for a new run where no state was kept."""
+        folder = WEIGHTS / REPOSITORIES[self.kind] / "unet"
+        weights = {key: value.float() for key, value in read_weights(folder, ("diffusion_pytorch_model",))[0].items()}
+        self.unet.load_state_dict(weights)
+        self.mean = {key: value.clone() for key, value in weights.items()}
+        self.counters["phase"] = len(PHASES[self.stage]) - 1
 
     def _start_from(self, folder: Path) -> None:
         """Begin with the keyframe model's weights; only the condition's four input channels are new (section 3.3)."""

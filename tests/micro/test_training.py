@@ -169,3 +169,13 @@ def test_training_lowers_the_loss_and_resumes(tmp_path, read):
     assert trainer._step(1.0) == pytest.approx(again._step(1.0), rel=1e-3)
     for one, other in zip(trainer.unet.parameters(), again.unet.parameters(), strict=True):
         assert torch.allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize("stage", ["keyframes", "interpolation", "pixel_sr"])
+def test_a_new_run_goes_on_from_the_bundled_weights(stage, tmp_path):
+    trainer = Trainer(stage, tmp_path, bundled=True)
+    fresh = Trainer(stage, tmp_path)
+    assert any(not torch.equal(value, fresh.mean[key]) for key, value in trainer.mean.items())
+    batch = trainer.makers[f"{'keyframe' if stage == 'keyframes' else stage}_clips"](2, generator(1), trainer.captions)
+    with torch.no_grad():
+        assert batch_loss(trainer.unet, batch) < 0.5 * batch_loss(fresh.unet, batch)
