@@ -16,7 +16,7 @@ from pathlib import Path
 from comfyui_server import PACK, Run, Server, ServerError, free_port, link_pack, run_prompt, ui_to_api
 
 TEMPLATE = PACK / "workflows" / "Show-1 Text to Video.json"
-DEFAULT_PROMPT = "a red circle moving right on a blue background"
+DEFAULT_PROMPT = "a red circle moving right on a grey background"
 UI_PORT = 8188      # ComfyUI's own
 SHEET_COLUMNS, SHEET_FRAMES = 4, 16
 
