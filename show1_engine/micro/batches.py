@@ -101,11 +101,14 @@ def pixel_sr_stills(count: int, generator: torch.Generator, read: Captions) -> B
     return _noise_batch(both[:, :3], both[:, 3:], captions(many, generator, read), generator, labels, still=True)
 
 
-def _cut(pictures: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """A random square out of each picture, (B, C, F, H, W) to (B, C, F, size, size)."""
-    corners = torch.randint(0, pictures.shape[-1] - size + 1, (len(pictures), 2), generator=generator).tolist()
+def _cut(pictures: Tensor, size: int, generator: torch.Generator, step: int = SR_SIZE // KEYFRAME_SIZE) -> Tensor:
+    """A random square out of each picture, (B, C, F, H, W) to (B, C, F, size, size).
+
+    Corners are multiples of `step`, a texture's period: its phase cannot be told from anything else.
+    """
+    corners = torch.randint(0, (pictures.shape[-1] - size) // step + 1, (len(pictures), 2), generator=generator) * step
     return torch.stack([picture[..., y:y + size, x:x + size]
-                        for picture, (y, x) in zip(pictures, corners, strict=True)])
+                        for picture, (y, x) in zip(pictures, corners.tolist(), strict=True)])
 
 
 def pixel_sr_clips(count: int, generator: torch.Generator, read: Captions) -> Batch:
@@ -135,15 +138,44 @@ def _noise_batch(clean: Tensor, condition: Tensor | None, text: Tensor, generato
     sample = noised(clean, noise, COSINE[timesteps])
     if condition is not None:
         sample = torch.cat([sample, condition], dim=1)
-    return Batch(sample, timesteps, text, labels, noise, loss_weight(COSINE[timesteps]), still)
+    # Where a condition shows the picture, the scale of the predicted noise is all that high noise leaves to learn.
+    weight = loss_weight(COSINE[timesteps], 0.01 if condition is None else 0.002)
+    return Batch(sample, timesteps, text, labels, noise, weight, still)
 
 
-def latent_clips(count: int, generator: torch.Generator, read: Captions, encode: Encode,
+class LatentPool:
+    """Encoded windows of eight frames to draw from.
+
+    Encoding costs more than the step that learns from it, so each draw encodes few new windows in place of the oldest.
+    """
+
+    def __init__(self, encode: Encode, size: int = 512, fresh: int = 2):
+        self.encode, self.size, self.fresh = encode, size, fresh
+        self.kept: list[tuple[Scene, Tensor]] = []
+        self.added = 0
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[list[Scene], Tensor]:
+        """Scenes and their latents (B, 4, F, h, w)."""
+        self._add(max(self.fresh, count - len(self.kept)), generator)
+        chosen = torch.randint(len(self.kept), (count,), generator=generator).tolist()
+        return [self.kept[index][0] for index in chosen], torch.stack([self.kept[index][1] for index in chosen])
+
+    def _add(self, count: int, generator: torch.Generator) -> None:
+        many = scenes(count, generator)
+        start = torch.rand(count, 1, generator=generator) * 0.75
+        latents = self.encode(pixels(many, start + frame_times(FRAMES) * 0.25, SR_SIZE), generator)
+        for pair in zip(many, latents, strict=True):
+            if len(self.kept) < self.size:
+                self.kept.append(pair)
+            else:
+                self.kept[self.added % self.size] = pair
+            self.added += 1
+
+
+def latent_clips(count: int, generator: torch.Generator, read: Captions, pool: LatentPool,
                  steps: int = EXPERT_STEPS) -> Batch:
     """Latents of windows of eight frames, noised to timesteps below `steps`."""
-    many = scenes(count, generator)
-    start = torch.rand(count, 1, generator=generator) * 0.75
-    latents = encode(pixels(many, start + frame_times(FRAMES) * 0.25, SR_SIZE), generator)
+    many, latents = pool.draw(count, generator)
     timesteps = torch.randint(0, steps, (count,), generator=generator)
     noise = torch.randn(latents.shape, generator=generator)
     return Batch(noised(latents, noise, LINEAR[timesteps]), timesteps, captions(many, generator, read), None, noise,

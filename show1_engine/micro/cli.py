@@ -1,4 +1,4 @@
-"""`python -m show1_engine micro train|evaluate`: training the micro cascade and judging it."""
+"""`python -m show1_engine micro train|evaluate|ablate|export`: training the micro cascade and judging it."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     train.add_argument("stage", choices=("keyframes", "interpolation", "pixel_sr", "vae", "latent_expert",
                                           "latent_expert_full"))
     train.add_argument("--minutes", type=float, default=10.0, help="wall clock of this run")
+    train.add_argument("--steps", type=int, help="end after so many steps, if the minutes allow")
     train.add_argument("--runs", type=Path, default=RUNS, help="folder of all runs' states, logs and sheets")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--bundled", action="store_true", help="without a state: go on from the bundled weights")
@@ -46,6 +47,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     export.add_argument("--runs", type=Path, default=RUNS)
     export.add_argument("--target", type=Path, help="instead of the bundled cascade's folder")
     export.set_defaults(func=_export)
+    ablate = commands.add_parser("ablate", help="the paper's ablations in miniature; trains the experts it compares")
+    ablate.add_argument("--runs", type=Path, default=RUNS, help="with the trained autoencoder in RUNS/vae")
+    ablate.add_argument("--seeds", type=int, default=3)
+    ablate.add_argument("--steps", type=int, default=300, help="training steps of each expert")
+    ablate.add_argument("--clips", type=int, default=16)
+    ablate.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there too")
+    ablate.add_argument("--picture", type=Path, metavar="PNG", help="write samples of the ways there")
+    ablate.add_argument("--threads", type=int, default=1)
+    ablate.set_defaults(func=_ablate)
     untrained = commands.add_parser("untrained", help="write a cascade of the same architecture with random weights")
     untrained.add_argument("target", type=Path)
     untrained.add_argument("--seed", type=int, default=0)
@@ -63,7 +73,8 @@ def _train(args: argparse.Namespace) -> int:
     if args.stage == "vae":
         train_vae(args.runs / "vae", args.minutes, args.seed, args.anneal)
         return 0
-    Trainer(args.stage, args.runs / args.stage, args.seed, args.bundled).train(args.minutes, args.anneal)
+    trainer = Trainer(args.stage, args.runs / args.stage, args.seed, args.bundled)
+    trainer.train(args.minutes, args.anneal, args.steps, show=_show)
     return 0
 
 
@@ -84,6 +95,24 @@ def _evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
+def _ablate(args: argparse.Namespace) -> int:
+    import tempfile
+
+    import torch
+
+    from . import models
+    from .ablate import ablate, markdown, train_experts
+    torch.set_num_threads(args.threads)
+    train_experts(args.runs, args.seeds, args.steps, _show)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = models(Path(scratch) / "models")
+        results = ablate(folder, args.runs, Path(scratch), args.seeds, args.clips, args.picture, _show)
+    print("\n" + markdown(results))
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
 def _export(args: argparse.Namespace) -> int:
     from .export import WEIGHTS, export_run
     for stage in args.stages:
@@ -92,7 +121,7 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _show(text: str) -> None:
-    print(f"\r{text:<40}", end="", file=sys.stderr, flush=True)
+    print(f"\r{text:<72}", end="", file=sys.stderr, flush=True)
 
 
 def _untrained(args: argparse.Namespace) -> int:

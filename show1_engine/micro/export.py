@@ -38,13 +38,16 @@ def write_stage(target: Path, kind: str, unet: Mapping[str, Tensor], vae: Mappin
     return folder
 
 
-def export_run(runs: Path, kind: str, target: Path = WEIGHTS) -> Path:
-    """Write a trained stage (the mean weights of `runs`/`kind`) as a published folder under `target`."""
-    state = torch.load(runs / kind / "state.pt", weights_only=True)
-    if kind != "latent_expert":
-        return write_stage(target, kind, state["mean"])
-    vae = torch.load(runs / "vae" / "state.pt", weights_only=True)
-    return write_stage(target, kind, state["mean"], vae["mean"], vae["scaling"])
+def export_run(runs: Path, stage: str, target: Path = WEIGHTS, vae: Path | None = None) -> Path:
+    """Write a trained stage (the mean weights of `runs`/`stage`) as a published folder under `target`.
+
+    `vae`: training folder of the latent expert's autoencoder, by default the one beside it.
+    """
+    mean = torch.load(runs / stage / "state.pt", weights_only=True)["mean"]
+    if not stage.startswith("latent_expert"):
+        return write_stage(target, stage, mean)
+    state = torch.load((vae or runs / "vae") / "state.pt", weights_only=True)
+    return write_stage(target, "latent_expert", mean, state["mean"], state["scaling"])
 
 
 def _component(folder: Path, config: dict[str, Any], weights: Mapping[str, Tensor], file: str) -> None:

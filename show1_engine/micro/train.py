@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..checkpoints.read import read_weights
 from ..models.layers import TEMPORAL_CONV_GROUPS, TemporalConv, TemporalTransformer
-from .batches import EXPERT_STEPS, MAKERS, Batch, latent_clips
+from .batches import EXPERT_STEPS, MAKERS, Batch, LatentPool, latent_clips
 from .codec import load_codec
 from .configs import FRAMES, REPOSITORIES
 from .diffusion import STEPS
@@ -47,8 +47,8 @@ PHASES: dict[str, tuple[Phase, ...]] = {
     "interpolation": (Phase((("interpolation_clips", 10),), None, 7e-4),),
     "pixel_sr": (Phase((("pixel_sr_stills", 16),), 1200, 1e-3),
                  Phase((("pixel_sr_stills", 16), ("pixel_sr_clips", 1)), None, 1e-3)),
-    "latent_expert": (Phase((("latent_clips", 4),), None, 1e-3),),
-    "latent_expert_full": (Phase((("latent_clips", 4),), None, 1e-3),),
+    "latent_expert": (Phase((("latent_clips", 8),), None, 1e-3),),
+    "latent_expert_full": (Phase((("latent_clips", 8),), None, 1e-3),),
 }
 KINDS = {"latent_expert_full": "latent_expert"}  # the twin trained on all timesteps, for the ablation
 _WARM_UP = 100
@@ -59,15 +59,15 @@ _CLIP_NORM = 1.0
 class Trainer:
     """State of one stage's training: network, mean of its weights, optimiser, random numbers, counters."""
 
-    def __init__(self, stage: str, folder: Path, seed: int = 0, bundled: bool = False):
+    def __init__(self, stage: str, folder: Path, seed: int = 0, bundled: bool = False, vae: Path | None = None):
         self.stage, self.folder = stage, Path(folder)
         self.kind = KINDS.get(stage, stage)
         self.captions = Captions("clip" if self.kind == "latent_expert" else "t5")
         self.makers = dict(MAKERS)
         if self.kind == "latent_expert":
-            codec = load_codec(self.folder.parent / "vae")
+            codec = load_codec(vae or self.folder.parent / "vae")
             steps = EXPERT_STEPS if stage == "latent_expert" else STEPS
-            self.makers["latent_clips"] = partial(latent_clips, encode=codec.encode, steps=steps)
+            self.makers["latent_clips"] = partial(latent_clips, pool=LatentPool(codec.encode), steps=steps)
         torch.manual_seed(seed)
         self.unet = initial_unet(self.kind).eval()  # eval: the dropout of the temporal convolutions is for small data
         self.mean = {key: value.clone() for key, value in self.unet.state_dict().items()}
@@ -81,17 +81,22 @@ class Trainer:
         elif stage == "interpolation":
             self._start_from(self.folder.parent / "keyframes")
 
-    def train(self, minutes: float, anneal: bool = False, every: float = 900.0) -> None:
-        """Train for some minutes of wall clock. `anneal` lets the learning rate fall to zero over them.
+    def train(self, minutes: float, anneal: bool = False, steps: int | None = None, every: float = 900.0,
+              show: Callable[[str], None] = lambda text: None) -> None:
+        """Train for some minutes of wall clock, or for `steps` steps if those are done sooner.
 
-        Every `every` seconds the state is saved and `report` called.
+        `anneal` lets the learning rate fall to zero over the run. Every `every` seconds the state is saved and
+        `report` called; `show` gets a line of progress after each step.
         """
         start = saved = time.monotonic()
+        first = self.counters["step"]
         try:
-            while (spent := time.monotonic() - start) < minutes * 60:
+            while (part := self._part_done(start, minutes, first, steps)) < 1:
                 began = time.monotonic()
-                loss = self._step(1 - spent / (minutes * 60) if anneal else 1.0)
+                loss = self._step(1 - part if anneal else 1.0)
                 self.counters["seconds"] += time.monotonic() - began
+                left = (1 / part - 1) * (time.monotonic() - start) / 60 if part else minutes
+                show(f"{self.stage}: {part:4.0%}, step {self.counters['step']}, loss {loss:.4f}, {left:.0f} min left")
                 if self.counters["step"] % 50 == 0:
                     self._log(loss=round(loss, 4))
                 if time.monotonic() - saved > every:
@@ -100,6 +105,11 @@ class Trainer:
         finally:
             self.save()  # also when interrupted or told to end
         self.report()
+
+    def _part_done(self, start: float, minutes: float, first: int, steps: int | None) -> float:
+        """Share of a run that is behind it, by the clock or by its steps."""
+        spent = (time.monotonic() - start) / (minutes * 60)
+        return spent if steps is None else max(spent, (self.counters["step"] - first) / steps)
 
     def report(self) -> None:
         """Save the state, then sample a sheet and score it with the recogniser."""

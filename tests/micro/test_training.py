@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from show1_engine.micro import vocabulary
-from show1_engine.micro.batches import captions, interpolation_condition, keyframe_clips, pixel_sr_clips, sr_condition
+from show1_engine.micro.batches import (LatentPool, _cut, captions, interpolation_condition, keyframe_clips,
+                                         pixel_sr_clips, sr_condition)
 from show1_engine.micro.configs import FRAMES, KEYFRAME_SIZE, REPOSITORIES, SR_SIZE, unet_config
 from show1_engine.micro.diffusion import cosine_alphas, linear_alphas, loss_weight
 from show1_engine.micro.initial import clock_readings, initial_unet, wind_clock
@@ -179,3 +180,33 @@ def test_a_new_run_goes_on_from_the_bundled_weights(stage, tmp_path):
     batch = trainer.makers[f"{'keyframe' if stage == 'keyframes' else stage}_clips"](2, generator(1), trainer.captions)
     with torch.no_grad():
         assert batch_loss(trainer.unet, batch) < 0.5 * batch_loss(fresh.unet, batch)
+
+
+def test_latents_are_drawn_from_a_pool_that_renews_itself():
+    encoded = []
+
+    def encode(video, source):
+        encoded.append(len(video))
+        return torch.full((len(video), 4, FRAMES, 2, 2), float(len(encoded)))
+
+    pool = LatentPool(encode, size=4, fresh=1)
+    source = generator()
+    many, latents = pool.draw(3, source)
+    assert len(many) == 3 and latents.shape == (3, 4, FRAMES, 2, 2) and encoded == [3]
+    for _ in range(4):
+        pool.draw(3, source)
+    assert encoded == [3, 1, 1, 1, 1] and len(pool.kept) == 4
+    assert {float(value.flatten()[0]) for _, value in pool.kept} == {2.0, 3.0, 4.0, 5.0}
+
+
+def test_cuts_keep_the_phase_of_textures():
+    rows = torch.arange(SR_SIZE).view(1, 1, 1, -1, 1).expand(8, 3, 1, SR_SIZE, SR_SIZE)
+    assert (_cut(rows, SR_SIZE // 2, generator())[..., 0, 0] % 4 == 0).all()
+
+
+def test_a_run_ends_after_its_steps(tmp_path):
+    shown = []
+    trainer = Trainer("keyframes", tmp_path)
+    trainer.report = lambda: None  # sampling a sheet takes longer than the steps
+    trainer.train(minutes=60, steps=2, anneal=True, show=shown.append)
+    assert trainer.counters["step"] == 2 and len(shown) == 2 and "min left" in shown[0]
