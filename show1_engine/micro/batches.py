@@ -19,6 +19,9 @@ TEXT_DROP = 0.1
 NOISE_LEVELS = 300  # of pixel super-resolution's condition in training
 COSINE = cosine_alphas()
 LINEAR = linear_alphas()
+DECISIVE = (0.04, 0.3)  # signal levels where motion is decided: below, eight frames of noise show nothing; above, all
+FIRST_STEP = (0.005, 0.08)  # where a condition shows the picture, the scale of the predicted noise is all there is to
+# learn at high noise, and the first step of sampling multiplies its error by a hundred
 EXPERT_STEPS = 900  # the latent expert never sees the noisiest tenth
 
 Encode = Callable[[Tensor, torch.Generator], Tensor]  # pixels (B, 3, F, H, W) to scaled latents (B, 4, F, h, w)
@@ -133,13 +136,13 @@ def sr_condition(low: Tensor, labels: Tensor, generator: torch.Generator) -> Ten
 
 def _noise_batch(clean: Tensor, condition: Tensor | None, text: Tensor, generator: torch.Generator,
                  labels: Tensor | None = None, still: bool = False, early: float = 0.0) -> Batch:
-    timesteps = draw_timesteps(len(clean), generator, early)
+    """`early`: share of the timesteps drawn where a clip's motion is decided; conditioned stages have their own."""
+    timesteps = draw_timesteps(len(clean), generator, *((early,) if condition is None else (0.3, FIRST_STEP)))
     noise = torch.randn(clean.shape, generator=generator)
-    sample = noised(clean, noise, COSINE[timesteps])
+    sample, weight = noised(clean, noise, COSINE[timesteps]), loss_weight(COSINE[timesteps])
     if condition is not None:
         sample = torch.cat([sample, condition], dim=1)
-    # Where a condition shows the picture, the scale of the predicted noise is all that high noise leaves to learn.
-    weight = loss_weight(COSINE[timesteps], 0.01 if condition is None else 0.002)
+        weight = loss_weight(COSINE[timesteps], floor=0.002)
     return Batch(sample, timesteps, text, labels, noise, weight, still)
 
 
@@ -182,15 +185,14 @@ def latent_clips(count: int, generator: torch.Generator, read: Captions, pool: L
                  torch.ones(count), False)
 
 
-def draw_timesteps(count: int, generator: torch.Generator, early: float = 0.0) -> Tensor:
-    """Training timesteps (B,), even over all but for a share `early` where a clip's motion is decided.
-
-    That is at signal levels of 0.04 to 0.3: below, eight frames of noise show nothing, above they show it all.
-    """
+def draw_timesteps(count: int, generator: torch.Generator, share: float = 0.0,
+                   levels: tuple[float, float] = DECISIVE) -> Tensor:
+    """Training timesteps (B,), even over all but for a `share` of them at signal levels evenly (log) in `levels`."""
     timesteps = torch.randint(0, STEPS, (count,), generator=generator)
-    level = 0.04 * (0.3 / 0.04) ** torch.rand(count, generator=generator)
-    decisive = (torch.acos(level) * (2 / math.pi) * STEPS).long()
-    return torch.where(torch.rand(count, generator=generator) < early, decisive, timesteps)
+    low, high = levels
+    level = low * (high / low) ** torch.rand(count, generator=generator)
+    chosen = (torch.acos(level) * (2 / math.pi) * STEPS).long()
+    return torch.where(torch.rand(count, generator=generator) < share, chosen, timesteps)
 
 
 MAKERS: dict[str, Callable[[int, torch.Generator, Captions], Batch]] = {

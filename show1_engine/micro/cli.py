@@ -56,6 +56,18 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     ablate.add_argument("--picture", type=Path, metavar="PNG", help="write samples of the ways there")
     ablate.add_argument("--threads", type=int, default=1)
     ablate.set_defaults(func=_ablate)
+    motion = commands.add_parser("motion", help="the proof of motion LoRAs: an unseen motion learned from one clip")
+    motion.add_argument("--path", choices=("orbit", "zigzag", "return"), default="orbit")
+    motion.add_argument("--steps", type=int, default=600)
+    motion.add_argument("--objective", choices=("motion", "frame_difference", "plain"), default="plain")
+    motion.add_argument("--batch-size", type=int, default=4)
+    motion.add_argument("--clips", type=int, default=24, help="judged at each strength")
+    motion.add_argument("--strengths", type=float, nargs="+", default=[0.0, 0.5, 1.0])
+    motion.add_argument("--seed", type=int, default=0)
+    motion.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there too")
+    motion.add_argument("--picture", type=Path, metavar="PNG", help="write some of the clips")
+    motion.add_argument("--threads", type=int, default=1)
+    motion.set_defaults(func=_motion)
     untrained = commands.add_parser("untrained", help="write a cascade of the same architecture with random weights")
     untrained.add_argument("target", type=Path)
     untrained.add_argument("--seed", type=int, default=0)
@@ -117,6 +129,23 @@ def _export(args: argparse.Namespace) -> int:
     from .export import WEIGHTS, export_run
     for stage in args.stages:
         print(export_run(args.runs, stage, args.target or WEIGHTS))
+    return 0
+
+
+def _motion(args: argparse.Namespace) -> int:
+    import torch
+
+    from ..motion.training import TrainSettings
+    from .export import WEIGHTS
+    from .motion_trial import run_trial
+    torch.set_num_threads(args.threads)
+    settings = TrainSettings(args.steps, learning_rate=2e-3, seed=args.seed, objective=args.objective,
+                             batch_size=args.batch_size, gradient_checkpointing=False)
+    results = run_trial(WEIGHTS / "show-1-base", args.path, settings, args.clips, args.strengths, args.picture, _show)
+    text = json.dumps(results, indent=1)
+    print("\n" + text)
+    if args.json:
+        args.json.write_text(text + "\n", encoding="utf-8")
     return 0
 
 

@@ -8,7 +8,7 @@ texture from the surface's amplitude at the texture's own frequency.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,8 @@ _TEXTURE_SHARE = 0.45  # of the full contrast, from where a texture counts as pr
 
 @dataclass(frozen=True)
 class Reading:
-    """What a clip shows. `motion` may be "still", `texture` is None below 32 pixels; `error` is the fit's rms."""
+    """What a clip shows. `motion` may be "still", `texture` is None below 32 pixels; `error` is the fit's rms, `places`
+    the centre in every frame (F, 2) as x, y."""
 
     shape: str
     colour: str
@@ -35,6 +36,7 @@ class Reading:
     background: str
     texture: str | None
     error: float
+    places: Tensor | None = field(default=None, compare=False, repr=False)
 
     def matches(self, scene: Scene, *names: str) -> bool:
         """Whether the named attributes (default: all but texture) are the scene's."""
@@ -50,7 +52,7 @@ def read_clip(images: Tensor) -> Reading:
     colour, cover = _ink(small, paper)
     shape, places, radius, error = _fit(cover)
     texture = _texture(images, shape, places, radius) if images.shape[1] >= 2 * TEXTURE_CYCLES else None
-    return Reading(shape, colour, _motion(places), background, texture, error)
+    return Reading(shape, colour, _motion(places), background, texture, error, places)
 
 
 def accuracy(readings: list[Reading], scenes: list[Scene], names: tuple[str, ...] = ATTRIBUTES) -> dict[str, float]:

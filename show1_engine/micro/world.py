@@ -83,14 +83,16 @@ def frame_times(frames: int) -> Tensor:
     return torch.linspace(0, 1, frames) if frames > 1 else torch.tensor([0.5])
 
 
-def render(scenes: list[Scene], times: Tensor, height: int, width: int) -> Tensor:
+def render(scenes: list[Scene], times: Tensor, height: int, width: int,
+           places: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """Draw scenes: (B, F, H, W, 3) in [0, 1]. `times` is (F,), or (B, F) for times of each scene's own.
 
-    Edges are anti-aliased over one pixel; the texture is damped as averaging over a pixel damps it.
+    `places`: the centres' x and y (B, F), for paths that are none of the scenes' own. Edges are anti-aliased over one
+    pixel; the texture is damped as averaging over a pixel damps it.
     """
     times = times.expand(len(scenes), -1) if times.dim() == 1 else times
     columns, rows = _grid(height, width)
-    centre_x, centre_y = centres(scenes, times)
+    centre_x, centre_y = places or centres(scenes, times)
     x, y = columns - centre_x[..., None, None], rows[:, None] - centre_y[..., None, None]
     cover = coverage(scenes, x, y, 1.0 / min(height, width))[..., None]
     ink = _ink(scenes, columns, rows)

@@ -1,0 +1,122 @@
+"""The proof of motion LoRAs on show1-micro: one clip of a motion it never saw, learned, then seen in other clips."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..frames import contact_sheet
+from ..host import PlainRuntime
+from ..loading import load_model, load_text_encoder
+from ..models.bundle import Show1Model
+from ..motion.lora import MotionLora, with_motion
+from ..motion.training import MotionTraining, TrainSettings
+from ..sampling.loop import Report, silent
+from ..stages.keyframes import KeyframeSettings, keyframes
+from .cli import SETTINGS
+from .configs import FRAMES, KEYFRAME_SIZE
+from .motions import clip, followed, motion_of
+from .recogniser import Reading, read_clip
+from .world import Scene, random_scene
+
+EXAMPLE = Scene("square", "blue", "right", "white", "plain")  # looks of the clip that is learned from
+LOOKS = ("shape", "colour", "background")
+SEED = 2_000_000  # of the judged scenes: neither training nor the judge of the cascade draws from it
+
+
+def still_caption(scene: Scene) -> str:
+    """A scene's caption without its motion: what a motion LoRA is trained and used with."""
+    return f"a {scene.texture} {scene.colour} {scene.shape} on a {scene.background} background"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A keyframe model and its text encoder."""
+
+    model: Show1Model
+    encode: Callable[[list[str]], Tensor]
+
+    @classmethod
+    def of(cls, folder: Path) -> Trial:
+        runtime = PlainRuntime("cpu", torch.float32)
+        encoder = load_text_encoder(folder, runtime)
+        return cls(load_model(folder, runtime), encoder.encode)
+
+    def train(self, path: str, settings: TrainSettings, report: Report = silent) -> tuple[MotionLora, float]:
+        """A LoRA learned from one clip of a path, and the CPU seconds it took."""
+        began = time.process_time()
+        training = MotionTraining(self.model, clip(EXAMPLE, path, FRAMES, KEYFRAME_SIZE),
+                                  self.encode([still_caption(EXAMPLE)]), settings)
+        training.run(report)
+        return training.lora, time.process_time() - began
+
+    def clips(self, scenes: list[Scene], lora: MotionLora | None, strength: float = 1.0,
+              start: int = 0) -> list[Tensor]:
+        """A sampled clip of each scene, captioned without a motion; seeds count from `start`."""
+        model = self.model if lora is None else with_motion(self.model, lora, strength)
+        made = []
+        for index, scene in enumerate(scenes):
+            text = self.encode([still_caption(scene), ""])
+            settings = KeyframeSettings(**SETTINGS["keyframes"], seed=SEED + start + index)
+            made.append(keyframes(model, text[:1], text[1:], settings).clamp(0, 1))
+        return made
+
+
+def others(count: int, seed: int = 0) -> list[Scene]:
+    """Scenes whose shape and colour are both other than the example's."""
+    generator = torch.Generator().manual_seed(SEED + seed)
+    found: list[Scene] = []
+    while len(found) < count:
+        scene = random_scene(generator)
+        if scene.shape != EXAMPLE.shape and scene.colour != EXAMPLE.colour:
+            found.append(scene)
+    return found
+
+
+def shares(clips: list[Tensor], scenes: list[Scene], path: str) -> dict[str, float]:
+    """Share of clips that move along the path, that keep each of the words, and how much of all movement the path
+    explains."""
+    readings: list[Reading] = [read_clip(images) for images in clips]
+    pairs = list(zip(readings, scenes, strict=True))
+    kept = {name: sum(reading.matches(scene, name) for reading, scene in pairs) / len(pairs) for name in LOOKS}
+    return {"moves so": sum(motion_of(reading) == path for reading in readings) / len(pairs),
+            "explained": sum(followed(reading.places, path) for reading in readings) / len(pairs), **kept,
+            "looks": sum(reading.matches(scene, *LOOKS) for reading, scene in pairs) / len(pairs), "n": len(pairs)}
+
+
+def run_trial(folder: Path, path: str, settings: TrainSettings, count: int, strengths: list[float],
+              picture: Path | None, say: Callable[[str], None]) -> dict[str, Any]:
+    """Trains on one clip of a path and judges `count` clips of other shapes and colours at every strength.
+
+    `picture`: a PNG of the clip learned from and, below, of six scenes at every strength, side by side.
+    """
+    trial, scenes = Trial.of(folder), others(count)
+    lora, seconds = trial.train(path, settings, lambda step, total, _: say(f"step {step}/{total}"))
+    results: dict[str, Any] = {"path": path, "settings": asdict(settings), "training CPU seconds": round(seconds, 1)}
+    made = {}
+    for strength in strengths:
+        say(f"sampling {count} clips at strength {strength}")
+        made[strength] = trial.clips(scenes, lora if strength else None, strength)
+        results[f"strength {strength}"] = {name: round(share, 4)
+                                           for name, share in shares(made[strength], scenes, path).items()}
+    if picture is not None:
+        write_comparison(picture, clip(EXAMPLE, path, FRAMES, KEYFRAME_SIZE), list(made.values()))
+    return results
+
+
+def write_comparison(file: Path, example: Tensor, made: list[list[Tensor]], rows: int = 6, scale: int = 3) -> None:
+    """A PNG: the example on top, then a row a scene, its clips of each list in `made` side by side."""
+    from PIL import Image
+
+    blank = torch.ones_like(example)
+    columns = [[example, *made[0][:rows]], *([blank, *clips[:rows]] for clips in made[1:])]
+    gap = torch.ones(1, *example.shape[1:])
+    strips = [torch.cat([part for images in row for part in (gap, images)][1:]) for row in zip(*columns, strict=True)]
+    sheet = Image.fromarray(contact_sheet(torch.cat(strips), len(strips[0])).numpy())
+    sheet.resize((sheet.width * scale, sheet.height * scale), Image.Resampling.NEAREST).save(file)
