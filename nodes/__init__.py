@@ -8,11 +8,14 @@ from .interpolate import Show1Interpolate
 from .keyframes import Show1Keyframes
 from .latent_expert_sr import Show1LatentExpertSR
 from .load import Show1LoadModel, Show1LoadTextEncoder
+from .motion_lora import Show1MotionLoRA
 from .pixel_sr import Show1PixelSR
 from .text import Show1TextEncode
+from .train_motion_lora import Show1TrainMotionLoRA
 
 NODES: list[type[io.ComfyNode]] = [Show1LoadModel, Show1LoadTextEncoder, Show1TextEncode, Show1Keyframes,
-                                   Show1Interpolate, Show1PixelSR, Show1LatentExpertSR, Show1DownloadModel]
+                                   Show1Interpolate, Show1PixelSR, Show1LatentExpertSR, Show1DownloadModel,
+                                   Show1MotionLoRA, Show1TrainMotionLoRA]
 
 
 class Show1Extension(ComfyExtension):

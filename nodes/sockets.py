@@ -20,12 +20,16 @@ def conditioning(states: Tensor, empty: Tensor) -> Conditioning:
     return [[states, {_EMPTY: empty}]]
 
 
-def texts(stage: str, positive: Conditioning, negative: Conditioning | None) -> tuple[Tensor, Tensor]:
-    """The states of both prompts. A negative that is not connected is the model's own empty prompt."""
+def texts(stage: str, positive: Conditioning, negative: Conditioning | None,
+          guide: bool = True) -> tuple[Tensor, Tensor]:
+    """The states of both prompts. A negative that is not connected is the model's own empty prompt; where there is
+    none, it is an error, or (`guide` false) the positive one again, which amounts to no guidance."""
     states = _states(stage, "positive", positive)
     if negative is not None:
         return states, _states(stage, "negative", negative)
     empty = positive[0][1].get(_EMPTY)
+    if empty is None and not guide:
+        return states, states
     if empty is None:
         raise InputError(f"{stage}: 'negative' is not connected, and 'positive' does not come from Show1TextEncode, "
                          "which would bring the empty prompt along; connect a negative prompt")

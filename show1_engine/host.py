@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 from einops import rearrange
 from torch import Generator, Tensor, nn
 
 from .errors import InputError
+from .models.patches import LowRank, Patch, Patches, patched
 
 UNET, TEXT, VAE = "unet", "text", "vae"  # a network's role: the host has a dtype and a device for each
 _FRAMES_AT_ONCE = 16  # handed to a host VAE, which batches by free memory itself
@@ -25,6 +27,7 @@ class Handle(Protocol):
 
     module: nn.Module
     dtype: torch.dtype  # what it computes in
+    castable: bool  # whether its layers follow the dtype they are fed
 
     def load(self, memory_required: int) -> torch.device:
         """Makes the network ready, with `memory_required` bytes left for activations; returns where it computes."""
@@ -32,19 +35,45 @@ class Handle(Protocol):
     def memory(self) -> int:
         """Bytes the device has, in all."""
 
+    def room(self) -> int:
+        """Bytes for activations if the device held all of this network's weights, and none of other models."""
+
+    def weight(self, name: str) -> Tensor:
+        """A weight as the checkpoint has it, whatever is patched now."""
+
+    def patched(self, patches: Patches, strength: float) -> "Handle":
+        """Another handle on the same network, with these patches over the ones this handle has."""
+
 
 class PlainHandle:
-    def __init__(self, module: nn.Module, dtype: torch.dtype, runtime: "PlainRuntime"):
-        self.module, self.dtype, self._runtime = module, dtype, runtime
+    castable = False
+
+    def __init__(self, module: nn.Module, dtype: torch.dtype, runtime: "PlainRuntime",
+                 patches: tuple[tuple[Patches, float], ...] = ()):
+        self.module, self.dtype, self._runtime, self._patches = module, dtype, runtime, patches
 
     def load(self, memory_required: int = 0) -> torch.device:
         self._runtime.make_resident(self.module)
+        self._runtime.patch(self.module, self._patches)
         return self._runtime.device
+
+    def weight(self, name: str) -> Tensor:
+        return self._runtime.original(self.module, name)
+
+    def patched(self, patches: Patches, strength: float) -> "PlainHandle":
+        return PlainHandle(self.module, self.dtype, self._runtime, (*self._patches, (patches, strength)))
 
     def memory(self) -> int:
         if self._runtime.device.type == "cuda":
             return torch.cuda.mem_get_info(self._runtime.device)[1]
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**33
+
+    def room(self) -> int:
+        weights = sum(parameter.nbytes for parameter in self.module.parameters())
+        if self._runtime.device.type == "cuda":  # what torch holds there is ours to move out
+            free = torch.cuda.mem_get_info(self._runtime.device)[0]
+            return free + torch.cuda.memory_reserved(self._runtime.device) - weights
+        return self.memory() // 2 - weights
 
 
 class PlainRuntime:
@@ -55,6 +84,8 @@ class PlainRuntime:
     def __init__(self, device: str = "cpu", dtype: torch.dtype = torch.float32):
         self.device, self.dtype = torch.device(device), dtype
         self._resident: nn.Module | None = None
+        self._patches: WeakKeyDictionary[nn.Module, tuple] = WeakKeyDictionary()  # what is in the weights now
+        self._originals: WeakKeyDictionary[nn.Module, dict[str, Tensor]] = WeakKeyDictionary()
 
     def dtypes(self, role: str, requested: torch.dtype | None, parameters: int) -> tuple[torch.dtype, torch.dtype]:
         """Storage and compute dtype: the same one, since nothing casts layers here."""
@@ -76,6 +107,31 @@ class PlainRuntime:
             self._resident.to("cpu")
         self._resident = module.to(self.device)
 
+    def patch(self, module: nn.Module, patches: tuple[tuple[Patches, float], ...]) -> None:
+        """Makes these, and no others, the patches in the module's weights."""
+        if self._patches.get(module, ()) is patches or not (patches or module in self._patches):
+            return
+        originals = self._originals.setdefault(module, {})
+        for name in list(originals):
+            weight = module.get_parameter(name)
+            weight.data = originals.pop(name).to(weight.device)
+        for name, changes in _by_name(patches).items():
+            weight = module.get_parameter(name)
+            originals[name], weight.data = weight.data, patched(weight.data, changes)
+        self._patches[module] = patches
+
+    def original(self, module: nn.Module, name: str) -> Tensor:
+        held = self._originals.get(module, {})
+        return held[name] if name in held else module.get_parameter(name).data
+
+
+def _by_name(patches: tuple[tuple[Patches, float], ...]) -> dict[str, list[tuple[Patch, float]]]:
+    out: dict[str, list[tuple[Patch, float]]] = {}
+    for group, strength in patches:
+        for name, patch in group.items():
+            out.setdefault(name, []).append((patch, strength))
+    return out
+
 
 class Patchable(nn.Module):
     """What a ModelPatcher manages: weight keys start with `diffusion_model.`, and `.device` can be assigned."""
@@ -87,6 +143,8 @@ class Patchable(nn.Module):
 
 
 class ComfyHandle:
+    castable = True
+
     def __init__(self, patcher: Any, dtype: torch.dtype):
         self.patcher, self.dtype = patcher, dtype
 
@@ -104,6 +162,33 @@ class ComfyHandle:
         import comfy.model_management as mm
 
         return mm.get_total_memory(self.patcher.load_device)
+
+    def room(self) -> int:
+        import comfy.model_management as mm
+
+        device = self.patcher.load_device
+        movable = sum(loaded.model_loaded_memory() for loaded in mm.current_loaded_models
+                      if loaded.device == device and loaded.model is not None)
+        return int(mm.get_free_memory(device) + movable - mm.extra_reserved_memory()) - self.patcher.model_size()
+
+    def weight(self, name: str) -> Tensor:
+        backup = self.patcher.backup.get(f"diffusion_model.{name}")
+        return self.module.get_parameter(name).data if backup is None else backup.weight
+
+    def patched(self, patches: Patches, strength: float) -> "ComfyHandle":
+        patcher = self.patcher.clone()
+        patcher.add_patches({f"diffusion_model.{name}": _host_patch(patch) for name, patch in patches.items()},
+                            strength)
+        return ComfyHandle(patcher, self.dtype)
+
+
+def _host_patch(patch: Patch) -> Any:
+    """A patch in the host's own terms, so that it merges, stacks and streams it as it does any LoRA."""
+    from comfy.weight_adapter import LoRAAdapter
+
+    if isinstance(patch, LowRank):
+        return LoRAAdapter(set(), (patch.up, patch.down, patch.alpha, None, None, None))
+    return "diff", (patch.difference,)
 
 
 class ComfyRuntime:
@@ -288,7 +373,7 @@ class ComfyReport:
         left = self._clock.left(step, total)
         if left is not None and (time.monotonic() - self._shown > 1 or step == total):
             self._shown = time.monotonic()
-            show_text(f"{self._plan}\nstep {step} of {total}, {duration(left)} left")
+            show_text(f"step {step} of {total}, {duration(left)} left\n{self._plan}")  # the node shows two lines
 
 
 class Clock:
@@ -321,6 +406,13 @@ def show_text(text: str) -> None:
     context = get_executing_context()
     if context is not None and getattr(PromptServer, "instance", None) is not None:
         PromptServer.instance.send_progress_text(text, context.node_id)
+
+
+def cancelled() -> type[Exception]:
+    """What a report() raises where the user cancels."""
+    from comfy.model_management import InterruptProcessingException
+
+    return InterruptProcessingException
 
 
 def download_report() -> Callable[[int, int, str], None]:
@@ -370,3 +462,29 @@ def model_folders() -> list[Path]:
     import folder_paths
 
     return [Path(folder) for key in ("show1", "diffusers") for folder in folder_paths.get_folder_paths(key)]
+
+
+def lora_names() -> list[str]:
+    """LoRA files by the names the host lists them under."""
+    import folder_paths
+
+    return folder_paths.get_filename_list("loras")
+
+
+def lora_path(name: str) -> Path:
+    """Where a listed LoRA lies. InputError if it is gone."""
+    import folder_paths
+
+    path = folder_paths.get_full_path("loras", name)
+    if path is None:
+        raise InputError(f"Show1MotionLoRA: there is no '{name}' in models/loras or output/loras; put it there and "
+                         "press R")
+    return Path(path)
+
+
+def modified(name: str) -> float:
+    """When a listed LoRA was last written; 0 if it is gone."""
+    import folder_paths
+
+    path = folder_paths.get_full_path("loras", name)
+    return 0.0 if path is None else os.path.getmtime(path)

@@ -71,6 +71,15 @@ def read_safetensors(path: Path, prefix: str = "") -> Weights:
 
 def read_pickle(path: Path) -> Weights:
     """The tensors of a torch pickle, by torch's weights-only reader: code inside is refused, never run."""
+    content = read_any_pickle(path)
+    if not isinstance(content, dict) or not all(isinstance(name, str) and _is_plain(value)
+                                                for name, value in content.items()):
+        raise CheckpointError(f"'{path}' holds no weights by name, but something else. Use the model's own file.")
+    return content
+
+
+def read_any_pickle(path: Path) -> Any:
+    """What a torch pickle holds, by the weights-only reader: tensors and plain values in any arrangement."""
     _require(path)
     if torch.__version__ < (2, 6):
         # CVE-2025-32434: the weights-only reader of earlier versions can be made to run code.
@@ -79,16 +88,12 @@ def read_pickle(path: Path) -> Weights:
     try:
         with path.open("rb") as file:
             zipped = file.read(2) == b"PK"  # the format before PyTorch 1.6 cannot be mapped
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except PermissionError as error:
         raise unreadable(path, error) from error
     except _BROKEN_PICKLE as error:
         # torch's own message ends in the advice to switch the safety off: not passed on.
         raise CheckpointError(f"'{path}' {damage.of_pickle(path, error)}.") from None
-    if not isinstance(content, dict) or not all(isinstance(name, str) and _is_plain(value)
-                                                for name, value in content.items()):
-        raise CheckpointError(f"'{path}' holds no weights by name, but something else. Use the model's own file.")
-    return content
 
 
 def _is_plain(value: object) -> bool:

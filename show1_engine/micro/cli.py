@@ -14,8 +14,8 @@ STAGES = ("keyframes", "interpolation", "pixel_sr", "latent_expert")
 SETTINGS = {  # what suits the micro cascade, for each stage of `generate`
     "keyframes": {"width": 16, "height": 16, "num_frames": 8, "steps": 16, "cfg": 3.0},
     "interpolate": {"steps": 10, "cfg": 1.0},
-    "first_frame": {"steps": 8, "cfg": 2.0, "noise_level": 100},
-    "pixel_sr": {"steps": 8, "cfg": 2.0, "noise_level": 100},
+    "first_frame": {"steps": 12, "cfg": 1.0, "noise_level": 20},
+    "pixel_sr": {"steps": 12, "cfg": 1.0, "noise_level": 20},
     "expert": {"width": 64, "height": 64, "steps": 20, "strength": 0.2, "cfg": 1.0},
 }
 
@@ -64,6 +64,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     motion.add_argument("--clips", type=int, default=24, help="judged at each strength")
     motion.add_argument("--strengths", type=float, nargs="+", default=[0.0, 0.5, 1.0])
     motion.add_argument("--seed", type=int, default=0)
+    motion.add_argument("--scenes", type=int, default=0, help="seed of the judged scenes")
     motion.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there too")
     motion.add_argument("--picture", type=Path, metavar="PNG", help="write some of the clips")
     motion.add_argument("--threads", type=int, default=1)
@@ -141,7 +142,8 @@ def _motion(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     settings = TrainSettings(args.steps, learning_rate=2e-3, seed=args.seed, objective=args.objective,
                              batch_size=args.batch_size, gradient_checkpointing=False)
-    results = run_trial(WEIGHTS / "show-1-base", args.path, settings, args.clips, args.strengths, args.picture, _show)
+    results = run_trial(WEIGHTS / "show-1-base", args.path, settings, args.clips, args.strengths, args.picture, _show,
+                        args.scenes)
     text = json.dumps(results, indent=1)
     print("\n" + text)
     if args.json:

@@ -91,20 +91,21 @@ def shares(clips: list[Tensor], scenes: list[Scene], path: str) -> dict[str, flo
 
 
 def run_trial(folder: Path, path: str, settings: TrainSettings, count: int, strengths: list[float],
-              picture: Path | None, say: Callable[[str], None]) -> dict[str, Any]:
+              picture: Path | None, say: Callable[[str], None], scenes: int = 0) -> dict[str, Any]:
     """Trains on one clip of a path and judges `count` clips of other shapes and colours at every strength.
 
+    `scenes`: seed of the judged scenes and their noise; another one than settings were chosen on is a fair test.
     `picture`: a PNG of the clip learned from and, below, of six scenes at every strength, side by side.
     """
-    trial, scenes = Trial.of(folder), others(count)
+    trial, judged = Trial.of(folder), others(count, scenes)
     lora, seconds = trial.train(path, settings, lambda step, total, _: say(f"step {step}/{total}"))
     results: dict[str, Any] = {"path": path, "settings": asdict(settings), "training CPU seconds": round(seconds, 1)}
     made = {}
     for strength in strengths:
         say(f"sampling {count} clips at strength {strength}")
-        made[strength] = trial.clips(scenes, lora if strength else None, strength)
+        made[strength] = trial.clips(judged, lora if strength else None, strength, 1000 * scenes)
         results[f"strength {strength}"] = {name: round(share, 4)
-                                           for name, share in shares(made[strength], scenes, path).items()}
+                                           for name, share in shares(made[strength], judged, path).items()}
     if picture is not None:
         write_comparison(picture, clip(EXAMPLE, path, FRAMES, KEYFRAME_SIZE), list(made.values()))
     return results

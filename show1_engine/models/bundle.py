@@ -1,6 +1,6 @@
 """A loaded model of the cascade: what flows along SHOW1_MODEL links."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -29,6 +29,10 @@ class Show1Model:
     @property
     def network(self) -> UNet:
         return self.unet.module
+
+    def with_unet(self, unet: Handle) -> "Show1Model":
+        """The same model on another handle (its weights patched, for instance)."""
+        return replace(self, unet=unet)
 
     def require(self, stage: str, *kinds: str) -> None:
         """ModelKindError, by name, unless this model is of one of `kinds`."""

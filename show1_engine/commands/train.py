@@ -1,0 +1,111 @@
+"""python -m show1_engine train: the motion of one clip as a LoRA."""
+
+import argparse
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..checkpoints.find import cascade_in, text_encoder_in
+from ..errors import CheckpointError, InputError
+from ..loading import load_model, load_text_encoder
+from ..models.kinds import KEYFRAMES, LATENT_EXPERT
+from ..models.text import CLIP, T5
+from ..motion.formats import SPELLINGS, spelled
+from ..motion.training import MotionTraining, TrainSettings
+from ..sampling.loop import Preview, Report
+from ..video import VideoReader, write_sheet
+from .common import add_runtime, add_settings, models_folder, progress, runtime, say
+
+_MICRO = {"gradient_checkpointing": False}  # what suits the micro models
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("train", help="learn the motion of a video file as a LoRA")
+    add = command.add_argument
+    add("clip", type=Path, help="video file; one scene with the motion")
+    add("lora", type=Path, help=".safetensors file to write")
+    add("--prompt", required=True, help="what the clip shows, without how it moves")
+    add("--sample-prompt", help="what the samples show (default: --prompt)")
+    add("--sample-sheet", type=Path, metavar="PNG", help="where the latest sample goes (with --sample-every)")
+    add("--expert", action="store_true", help="train the latent expert in place of the keyframe model")
+    add("--spelling", choices=SPELLINGS, default="peft", help="how layers are named in the file (default: %(default)s)")
+    add_runtime(command)
+    add_settings(command.add_argument_group("training"), TrainSettings())
+    command.set_defaults(func=_train)
+
+
+def _train(args: argparse.Namespace) -> int:
+    if args.lora.suffix != ".safetensors" or not args.lora.parent.is_dir():
+        raise InputError(f"'{args.lora}' cannot be written: give a .safetensors file in a folder that exists")
+    with models_folder(args) as models:
+        training = _training(args, models)
+        _run(training, args.sample_sheet)
+    save_file(spelled(training.lora, args.spelling), args.lora)
+    say(f"loss {_mean(training.losses[:20]):.4f} at first, {_mean(training.losses[-20:]):.4f} in the end")
+    print(args.lora)
+    return 0
+
+
+def _training(args: argparse.Namespace, models: Path) -> MotionTraining:
+    if args.dtype == "auto":
+        args.dtype = "bf16" if torch.cuda.is_available() and args.device != "cpu" else "fp32"
+    paths, place = cascade_in(models), runtime(args)
+    kind = LATENT_EXPERT if args.expert else KEYFRAMES
+    if kind not in paths:
+        raise CheckpointError(f"'{models}' holds no {kind.replace('_', ' ')} model")
+    encoder = load_text_encoder(text_encoder_in(models, CLIP if args.expert else T5, paths[kind]), place)
+    states = encoder.encode([args.prompt, args.sample_prompt or args.prompt, ""])
+    return MotionTraining(load_model(paths[kind], place), _clip(args.clip), states[:1], _settings(args),
+                          (states[1:2], states[2:]))
+
+
+def _settings(args: argparse.Namespace) -> TrainSettings:
+    given: dict[str, Any] = {name: getattr(args, name) for name in TrainSettings.__dataclass_fields__}
+    preset = _MICRO if args.models == "micro" else {}
+    return TrainSettings(**{**preset, **{name: value for name, value in given.items() if value is not None}})
+
+
+def _clip(path: Path) -> Tensor:
+    with VideoReader(path) as video:
+        return torch.stack(list(video))
+
+
+class _Stopped(Exception):
+    """Ctrl+C, taken at the end of a step."""
+
+
+def _run(training: MotionTraining, sheet: Path | None) -> None:
+    """Trains; the first Ctrl+C ends it after the running step, and what is learned is kept."""
+    stopped, show = [], progress("train")
+
+    def stop(*_: int | FrameType | None) -> None:
+        stopped.append(True)
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        training.run(_with_sheet(show, sheet, stopped))
+    except _Stopped:
+        say(f"stopped after {len(training.losses)} of {training.settings.steps} steps")
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _with_sheet(show: Report, sheet: Path | None, stopped: list[bool]) -> Report:
+    def report(step: int, total: int, preview: Preview | None = None) -> None:
+        show(step, total, None)
+        if preview is not None and sheet is not None:
+            write_sheet(sheet, preview())
+        if stopped:
+            raise _Stopped
+
+    return report
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / max(len(values), 1)

@@ -1,0 +1,307 @@
+"""Training of a motion LoRA on one clip (paper, section 3.7)."""
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..errors import InputError, ModelKindError
+from ..frames import checked, cover, split_alpha, to_model
+from ..host import Handle
+from ..models.autoencoder import VaeCodec
+from ..models.bundle import Show1Model
+from ..models.kinds import DESCRIPTION, KEYFRAMES, LATENT_EXPERT
+from ..models.memory import unet_bytes
+from ..noise import generator, randn
+from ..sampling.loop import Preview, Report, silent
+from ..sampling.schedules import make_scheduler
+from ..stages.common import announce, gigabytes
+from ..stages.keyframes import KeyframeSettings, keyframes
+from .adapters import Adapters
+from .lora import MotionLora
+from .objectives import OBJECTIVES
+from .targets import spatial_layers, temporal_layers
+
+STAGE = "Show1TrainMotionLoRA"
+TIMESTEPS = ("motion", "even")
+_CPU = torch.device("cpu")
+_EXPERT_STEPS = 900  # the latent expert never saw noisier latents
+_SPATIAL_DROP = 0.2  # MotionDirector: how often the temporal loss is taken without the spatial path
+_DECISIVE = 0.8  # share of steps at the noise levels where motion is decided
+_CLIP_NORM, _WEIGHT_DECAY, _WARM_UP = 1.0, 0.01, 10
+# Kept for the way back, in units of a forward pass's activations: every layer's input and one layer in full with
+# gradient checkpointing, everything without (counted on the published architectures).
+_KEPT, _KEPT_ALL = 5, 40
+_SAMPLE_STEPS, _SAMPLE_CFG = 10, 4.0
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Defaults for a clip of one motion.
+
+    width, height: size to train at; 0: the clip's aspect at the size the model was trained on.
+    window: frames per step, drawn anywhere from the clip; frame_step: every how manyth frame of it is used.
+    timesteps: "motion" draws most steps at the noise levels where a clip's motion is decided, "even" from all alike.
+    """
+
+    steps: int = 300
+    rank: int = 16
+    learning_rate: float = 5e-4  # MotionDirector
+    seed: int = 0
+    objective: str = "motion"
+    batch_size: int = 1
+    width: int = 0
+    height: int = 0
+    window: int = 8
+    frame_step: int = 1
+    targets: str = "attention"
+    timesteps: str = "motion"
+    sample_every: int = 0
+    gradient_checkpointing: bool = True
+    mixed_precision: bool = True
+
+
+class MotionTraining:
+    """A training that can be stopped at any step: `run` it, then take `lora` and `losses`, also after a cancel.
+
+    Args:
+        model: a keyframe model or the latent expert.
+        images: the clip, (F, H, W, C) in [0, 1], any length and size.
+        positive: text states (1, tokens, width) of what is to be seen, without the motion.
+        sample: text states of a prompt to sample now and then (default: `positive`), and of the empty prompt.
+
+    Raises:
+        InputError, ModelKindError: a value, or a model without a trainable motion.
+    """
+
+    def __init__(self, model: Show1Model, images: Tensor, positive: Tensor, settings: TrainSettings = TrainSettings(),
+                 sample: tuple[Tensor, Tensor] | None = None):
+        _check(model, settings)
+        self.model, self.settings, self.sample = model, settings, sample
+        self.losses: list[float] = []
+        # The host runs nodes in inference mode, whose tensors cannot be trained with.
+        with torch.inference_mode(False), torch.no_grad():
+            self._text = positive.clone()
+            self._images = _frames(model, images.clone(), settings)
+            self._source = generator(settings.seed)
+        self._temporal: Adapters | None = None
+
+    @property
+    def lora(self) -> MotionLora:
+        """What is learned so far."""
+        return MotionLora(f"trained for {len(self.losses)} steps", self._temporal.learned() if self._temporal else {})
+
+    def run(self, report: Report = silent) -> None:
+        """Trains; `report` is called after every step, with a sampled clip every `sample_every` steps."""
+        with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
+            self._prepare(report, stack)
+            for step in range(1, self.settings.steps + 1):
+                self.losses.append(self._step(step))
+                report(step, self.settings.steps, self._preview(step))
+
+    def _prepare(self, report: Report, stack: ExitStack) -> None:
+        s, model = self.settings, self.model
+        with torch.no_grad():
+            clip = _encoded(model, self._images, self._source)
+        window = min(s.window, clip.shape[2])
+        memory = _bytes(model, s, window, *clip.shape[-2:])
+        announce(report, STAGE, f"{s.steps} steps on windows of {window} of {clip.shape[2]} frames, {clip.shape[-1]}x"
+                                f"{clip.shape[-2]}, about {gigabytes(memory)} beside the weights")
+        device = model.unet.load(memory)
+        _thaw(model.network)
+        self._place, self._window = device, window
+        self._dtype, self._autocast = _precision(model.unet, device, s.mixed_precision)
+        self._clip = clip.to(device)
+        with torch.no_grad(), self._cast():
+            words = model.text(STAGE, "positive", self._text, device).to(self._dtype)
+            self._words = model.network.prepare_text(words).repeat(s.batch_size)
+        self._alphas = make_scheduler(model.scheduler_config).alphas_cumprod.to(device, torch.float32)
+        self._temporal = Adapters(temporal_layers(model.network, s.targets), s.rank, self._source, device)
+        self._optimiser = _optimiser(self._temporal, s.learning_rate)
+        stack.enter_context(self._temporal.attached())
+        self._spatial = None
+        if s.objective == "motion":
+            self._spatial = Adapters(spatial_layers(model.network), s.rank, self._source, device)
+            self._spatial_optimiser = _optimiser(self._spatial, s.learning_rate)
+            stack.enter_context(self._spatial.attached())
+        if s.gradient_checkpointing:
+            stack.enter_context(checkpointed(model.network))
+
+    def _step(self, step: int) -> float:
+        clip = self._draw_window()
+        if self._spatial is not None:
+            self._learn_looks(clip, step)
+            self._spatial.active, self._spatial.learning = self._chance() >= _SPATIAL_DROP, False
+        loss = self._loss(clip, self.settings.objective)
+        _descend(self._optimiser, loss, self.settings.learning_rate * min(1.0, step / _WARM_UP))
+        return float(loss.detach())
+
+    def _learn_looks(self, clip: Tensor, step: int) -> None:
+        """The spatial path takes up, from single frames, how the clip looks, so that the temporal one need not."""
+        frame = int(torch.randint(clip.shape[2], (), generator=self._source))
+        self._temporal.active, self._spatial.active, self._spatial.learning = False, True, True
+        loss = self._loss(clip[:, :, frame:frame + 1], "plain")
+        _descend(self._spatial_optimiser, loss, self.settings.learning_rate * min(1.0, step / _WARM_UP))
+        self._temporal.active = True
+
+    def _loss(self, clip: Tensor, objective: str) -> Tensor:
+        timesteps = self._draw_timesteps(len(clip), *clip.shape[-2:])
+        noise = randn(clip.shape, self._source, self._place)
+        alpha = self._alphas[timesteps].view(-1, 1, 1, 1, 1)
+        noisy = alpha.sqrt() * clip + (1 - alpha).sqrt() * noise
+        with self._cast():
+            predicted = self.model.network(noisy.to(self._dtype), timesteps, self._words)
+        losses = OBJECTIVES[objective](predicted[:, :clip.shape[1]].float(), noise, self._source)
+        return (losses * self._weights(alpha.flatten(), *clip.shape[-2:])).mean()
+
+    def _weights(self, alpha: Tensor, height: int, width: int) -> Tensor:
+        """What each clip's loss counts. Unweighted, the highest noise, where motion is decided, would hardly count."""
+        if self.settings.timesteps == "even":
+            return torch.ones_like(alpha)
+        return 0.1 / (alpha * (height * width / 16**2) + 0.01)
+
+    def _cast(self) -> torch.autocast:
+        return torch.autocast(self._place.type, torch.bfloat16, enabled=self._autocast)
+
+    def _draw_window(self) -> Tensor:
+        room = self._clip.shape[2] - self._window + 1
+        starts = torch.randint(room, (self.settings.batch_size,), generator=self._source).tolist()
+        return torch.cat([self._clip[:, :, start:start + self._window] for start in starts])
+
+    def _draw_timesteps(self, count: int, height: int, width: int) -> Tensor:
+        limit = _EXPERT_STEPS if self.model.kind == LATENT_EXPERT else len(self._alphas)
+        drawn = torch.randint(limit, (count,), generator=self._source)
+        if self.settings.timesteps == "motion":
+            decisive = decisive_timesteps(self._alphas[:limit].cpu(), height, width,
+                                          torch.rand(count, generator=self._source))
+            drawn = torch.where(torch.rand(count, generator=self._source) < _DECISIVE, decisive, drawn)
+        return drawn.to(self._place)
+
+    def _chance(self) -> float:
+        return float(torch.rand((), generator=self._source))
+
+    def _preview(self, step: int) -> Preview | None:
+        every = self.settings.sample_every
+        due = every and (step % every == 0 or step == self.settings.steps)
+        return self._sampled if due and self.model.kind == KEYFRAMES and self.sample else None
+
+    def _sampled(self) -> Tensor:
+        """A clip of the sample prompt as the model makes it now."""
+        if self._spatial is not None:
+            self._spatial.active = False
+        height, width = self._clip.shape[-2:]
+        settings = KeyframeSettings(width, height, self._window, _SAMPLE_STEPS, _SAMPLE_CFG, self.settings.seed)
+        return keyframes(self.model, *self.sample, settings).clamp(0, 1)
+
+
+def _bytes(model: Show1Model, s: TrainSettings, window: int, height: int, width: int) -> int:
+    """Estimated memory of a training step beside the weights."""
+    once = unet_bytes(model.network.config, s.batch_size, window, height, width, model.unet.dtype)
+    return once * (_KEPT if s.gradient_checkpointing else _KEPT_ALL)
+
+
+def _check(model: Show1Model, s: TrainSettings) -> None:
+    if model.kind not in (KEYFRAMES, LATENT_EXPERT):
+        raise ModelKindError(f"{STAGE} trains a keyframe model (3 input channels) or the latent expert (4); "
+                             f"'{model.name}' is {DESCRIPTION[model.kind]}. The later stages follow the keyframes.")
+    for name, value, allowed in (("objective", s.objective, OBJECTIVES), ("timesteps", s.timesteps, TIMESTEPS)):
+        if value not in allowed:
+            raise InputError(f"{STAGE}: '{name}' is '{value}'; choose one of {', '.join(allowed)}")
+    for name in ("steps", "rank", "batch_size", "window", "frame_step"):
+        if getattr(s, name) < 1:
+            raise InputError(f"{STAGE}: '{name}' is {getattr(s, name)}; it must be at least 1")
+    if not 0 < s.learning_rate < math.inf:
+        raise InputError(f"{STAGE}: 'learning_rate' is {s.learning_rate}; it must be above 0, 0.001 for instance")
+
+
+def _frames(model: Show1Model, images: Tensor, s: TrainSettings) -> Tensor:
+    """The clip's frames to train on, (1, 3, F, H, W) in [-1, 1], at the training size."""
+    rgb, _ = split_alpha(checked(STAGE, "images", images))
+    video = to_model(rgb[::s.frame_step], _CPU)
+    if video.shape[2] < 2:
+        raise InputError(f"{STAGE}: 'images' has {len(rgb)} frames, {video.shape[2]} at a 'frame_step' of "
+                         f"{s.frame_step}; a motion needs at least 2")
+    return cover(video, *_training_size(model, *video.shape[-2:], s.width, s.height))
+
+
+def _training_size(model: Show1Model, height: int, width: int, asked_width: int, asked_height: int) -> tuple[int, int]:
+    """(height, width) the model can take: as asked, or the clip's aspect with the model's own longer side."""
+    multiple, factor = model.network.size_multiple, 1
+    if model.kind == LATENT_EXPERT:
+        factor = VaeCodec(model.vae).factor
+    longer = model.network.config.get("sample_size", 64) * factor
+    scale = longer / max(height, width)
+    multiple = max(multiple, 1) * factor
+    sides = asked_height or height * scale, asked_width or width * scale
+    return tuple(max(multiple, round(side / multiple) * multiple) for side in sides)
+
+
+def _encoded(model: Show1Model, video: Tensor, source: torch.Generator) -> Tensor:
+    """What the model is trained on: the pixels, or the latent expert's latents of them."""
+    if model.kind != LATENT_EXPERT:
+        return video
+    return VaeCodec(model.vae).encode(lambda part: video[:, :, part], video.shape[2], source)
+
+
+def decisive_timesteps(alphas: Tensor, height: int, width: int, where: Tensor) -> Tensor:
+    """Timesteps where the motion of a clip of that size is decided, from the least noisy (`where` 0) to the most (1).
+
+    That is where the signal of a whole frame rises out of its noise: on show1-micro at signal levels of 0.3 down to
+    0.04 for 16x16 pixels, evenly in their logarithm; more pixels show the same at lower levels.
+    """
+    high, low = (level * 16 / math.sqrt(height * width) for level in (0.3, 0.04))
+    wanted = min(high, 0.9) * (low / min(high, 0.9)) ** where if low < 0.9 else torch.full_like(where, 0.9)
+    steps = torch.searchsorted(-alphas.sqrt().contiguous(), -wanted.contiguous())
+    return steps.clamp(max=len(alphas) - 1)
+
+
+def _precision(handle: Handle, device: torch.device, mixed: bool) -> tuple[torch.dtype, bool]:
+    """What the network is fed, and whether its layers are autocast to bfloat16. Gradients vanish in float16, so such
+    models are fed bfloat16 (or float32) where their layers cast, as the host's do."""
+    if handle.dtype == torch.float32:
+        return torch.float32, mixed and device.type != "cpu"  # measured: no faster on a CPU
+    if handle.dtype == torch.bfloat16:
+        return torch.bfloat16, False
+    if not handle.castable:
+        raise InputError(f"{STAGE}: the model is in float16, in which gradients vanish; load it in bf16 or fp32")
+    bfloat16 = mixed and (device.type != "cuda" or torch.cuda.is_bf16_supported())
+    return (torch.bfloat16 if bfloat16 else torch.float32), False
+
+
+def _thaw(network: nn.Module) -> None:
+    """Weights made in inference mode cannot take part in training: each is replaced by a plain copy."""
+    for module in network.modules():
+        for name, weight in module._parameters.items():
+            if weight is not None and weight.is_inference():
+                module._parameters[name] = nn.Parameter(weight.detach().clone(), requires_grad=False)
+
+
+def _optimiser(adapters: Adapters, learning_rate: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(adapters.parameters, lr=learning_rate, weight_decay=_WEIGHT_DECAY)
+
+
+def _descend(optimiser: torch.optim.Optimizer, loss: Tensor, learning_rate: float) -> None:
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate
+        nn.utils.clip_grad_norm_(group["params"], _CLIP_NORM)
+    optimiser.step()
+
+
+@contextmanager
+def checkpointed(network: nn.Module) -> Iterator[None]:
+    """Layers keep their inputs only and are computed again on the way back, for as long as the context lasts."""
+    blocks = [*network.down_blocks, network.mid_block, *network.up_blocks]
+    for block in blocks:
+        block.layer = partial(checkpoint, block.layer, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.layer
