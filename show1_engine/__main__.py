@@ -3,9 +3,11 @@
     generate      a prompt to a video
     upscale       a video file, four times as large
     interpolate   a video file at four times the rate
+    train         a motion LoRA from a video file
     download      published models
     convert       a diffusers-layout model folder to one .safetensors file
     micro         the bundled tiny cascade
+    bench         what it costs, beside a plain baseline
 """
 
 import argparse
@@ -13,7 +15,7 @@ import sys
 from pathlib import Path
 
 from .checkpoints.convert import convert
-from .commands import download, generate, process
+from .commands import bench, download, generate, process, train
 from .errors import Show1Error
 from .loading import DTYPES
 from .micro import cli as micro_cli
@@ -34,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     generate.add_parser(commands)
     process.add_parser(commands)
+    train.add_parser(commands)
     download.add_parser(commands)
     command = commands.add_parser("convert", help="write a model folder as one .safetensors file")
     command.add_argument("source", type=Path, help="diffusers-layout folder (unet/, scheduler/, …)")
@@ -41,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--dtype", choices=["keep", "fp32", "fp16", "bf16"], default="keep")
     command.set_defaults(func=_convert)
     micro_cli.add_parser(commands)
+    bench.add_parser(commands)
     return parser
 
 

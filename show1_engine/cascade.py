@@ -15,6 +15,8 @@ from .loading import load_model, load_text_encoder
 from .models.bundle import Show1Model
 from .models.kinds import FIRST_FRAME_SR, INTERPOLATION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
 from .models.text import CLIP, T5
+from .motion.formats import read_lora
+from .motion.lora import with_motion
 from .sampling.loop import Report
 from .sampling.windows import original_windows
 from .stages.interpolate import FACTOR, InterpolateSettings, interpolate
@@ -42,6 +44,7 @@ class Cascade:
     expert: LatentExpertSettings = field(default_factory=LatentExpertSettings)
     until: str = "expert"
     reference: bool = False
+    loras: tuple[tuple[Path, float], ...] = ()  # motion LoRAs for the keyframe model, with their strengths
 
 
 def run(cascade: Cascade, runtime: PlainRuntime, reporter: Callable[[str], Report]) -> Iterator[tuple[str, Tensor]]:
@@ -59,7 +62,11 @@ def run(cascade: Cascade, runtime: PlainRuntime, reporter: Callable[[str], Repor
 
     encoder = text_encoder_in(cascade.models, T5, paths.get(KEYFRAMES))
     text = _encode(encoder, runtime, cascade.prompt, cascade.pixel_negative_prompt)
-    images = keyframes(model(KEYFRAMES), *text, cascade.keyframes, reporter("keyframes"))
+    base = model(KEYFRAMES)
+    for path, strength in cascade.loras:
+        base = with_motion(base, read_lora(path, base), strength)
+    images = keyframes(base, *text, cascade.keyframes, reporter("keyframes"))
+    del base
     yield "keyframes", images
     if last >= 1:
         images = interpolate(model(INTERPOLATION), images, *text, cascade.interpolate, reporter("interpolated"))

@@ -94,7 +94,7 @@ def contact_sheet(images: Tensor, columns: int | None = None, gap: int = 1) -> T
     count, height, width, _ = images.shape
     columns = columns or math.ceil(math.sqrt(count * height / width))
     rows = math.ceil(count / columns)
-    sheet = torch.ones(rows * (height + gap) - gap, columns * (width + gap) - gap, 3)
+    sheet = torch.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 0.1)
     for i, image in enumerate(images):
         y, x = i // columns * (height + gap), i % columns * (width + gap)
         sheet[y:y + height, x:x + width] = image

@@ -35,11 +35,11 @@ def load_model(path: Path, runtime: Runtime, weight_dtype: str = "default", name
     checkpoint = read_checkpoint(Path(path))
     with torch.device("meta"):
         unet = UNet(checkpoint.unet_config, runtime.ops).eval()
-    handle = _filled(UNET, unet, unet, checkpoint.weights("unet"), runtime, weight_dtype)
+    handle = filled(UNET, unet, unet, checkpoint.weights("unet"), runtime, weight_dtype)
     vae = None
     if checkpoint.vae_config is not None:
         net = autoencoder.build(checkpoint.vae_config)
-        vae = _filled(VAE, net, net, checkpoint.weights("vae"), runtime)
+        vae = filled(VAE, net, net, checkpoint.weights("vae"), runtime)
     return Show1Model(name or checkpoint.name, checkpoint.kind, handle, checkpoint.scheduler_config,
                       checkpoint.noising_config, vae)
 
@@ -50,11 +50,11 @@ def load_text_encoder(path: Path, runtime: Runtime, weight_dtype: str = "default
     checkpoint = read_text_encoder(Path(path))
     kind = T5 if checkpoint.model_type == "t5" else CLIP
     network = runtime.build_text(kind, checkpoint.config)
-    handle = _filled(TEXT, network, network.model, checkpoint.weights(), runtime, weight_dtype)
+    handle = filled(TEXT, network, network.model, checkpoint.weights(), runtime, weight_dtype)
     return TextEncoder(name or Path(path).name, kind, load_tokenizer(kind, checkpoint.tokenizer_folder), handle)
 
 
-def _filled(role: str, network: nn.Module, keyed: nn.Module, found: tuple[dict[str, Tensor], Path], runtime: Runtime,
+def filled(role: str, network: nn.Module, keyed: nn.Module, found: tuple[dict[str, Tensor], Path], runtime: Runtime,
             weight_dtype: str = "default") -> Handle:
     """A handle on `network`, whose part `keyed` has the file's keys."""
     weights, file = found

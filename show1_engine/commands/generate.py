@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..cascade import FRAMES_PER_SECOND, STAGES, Cascade, run
+from ..sampling.presets import PRESETS
 from ..video import write_mp4, write_sheet
 from .common import add_runtime, add_settings, models_folder, progress, runtime, say, settings
 
@@ -26,12 +27,24 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add("--out", type=Path, help="mp4 of the last stage")
     add("--save-stages", type=Path, metavar="DIR", help="mp4 and contact sheet of every stage")
     add("--frames-out", type=Path, metavar="FILE", help="float32 frames of every stage as .safetensors")
+    add("--lora", action="append", type=_lora, default=[], metavar="FILE[:STRENGTH]",
+        help="motion LoRA for the keyframe model; may be given several times")
     add("--until", choices=STAGES, default=STAGES[-1], help="last stage to run")
+    add("--preset", choices=list(PRESETS), help="for all stages: fewer steps than asked for, guided in part")
     add("--reference", action="store_true", help="the original's windows and 8-bit hand-over, flaws included")
     for prefix, name in _PREFIXES.items():
         without = _CLIP_ONLY if name == "first_frame" else ()
         add_settings(command.add_argument_group(f"{prefix} stage"), _defaults(name), prefix, without)
     command.set_defaults(func=_generate)
+
+
+def _lora(text: str) -> tuple[Path, float]:
+    """A file and its strength; 1 where none is given."""
+    name, colon, number = text.rpartition(":")
+    try:
+        return (Path(name), float(number)) if colon else (Path(text), 1.0)
+    except ValueError:  # a colon of the path itself
+        return Path(text), 1.0
 
 
 def _defaults(name: str) -> Any:
@@ -40,10 +53,12 @@ def _defaults(name: str) -> Any:
 
 
 def _generate(args: argparse.Namespace) -> int:
+    for name in _PREFIXES.values():  # a stage's own --STAGE-preset goes before --preset
+        setattr(args, f"{name}_preset", getattr(args, f"{name}_preset") or args.preset)
     stages = {name: settings(args, _defaults(name), name, name) for name in _PREFIXES.values()}
     with models_folder(args) as models:
         cascade = Cascade(models, args.prompt, args.negative_prompt, args.pixel_negative_prompt, until=args.until,
-                          reference=args.reference, **stages)
+                          reference=args.reference, loras=tuple(args.lora), **stages)
         _save(args, _run(args, cascade))
     return 0
 

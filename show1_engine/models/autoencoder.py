@@ -1,6 +1,7 @@
 """The latent stage's VAE (diffusers' AutoencoderKL)."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -13,7 +14,8 @@ from .memory import vae_bytes
 
 PixelsOf = Callable[[slice], Tensor]  # frames -> their pixels (1, 3, n, H, W) in [-1, 1]
 
-_PIXELS_AT_ONCE = 2**20
+_PIXELS_AT_ONCE = 2**20  # more are no faster
+_SMALLEST_TILE = 32  # latents
 
 
 def build(config: dict[str, Any]) -> nn.Module:
@@ -36,8 +38,29 @@ class Codec(Protocol):
         """Scaled latents (1, 4, F, h, w) as (frames, pixels (1, 3, n, H, W) float32 in about [-1, 1], not clamped)."""
 
 
+@dataclass
+class _Share:
+    """How much of a clip goes through the VAE at a time: frames, and of large ones tiles of `side` pixels."""
+
+    frames: int
+    side: int
+    least: int
+    unit: int  # the quarter by which tiles overlap is then whole latents
+
+    def halve(self) -> bool:
+        """Less at a time; False if this is the least there is."""
+        if self.frames > 1:
+            self.frames //= 2
+        elif self.side // 2 >= self.least:
+            self.side = self.side // 2 // self.unit * self.unit
+        else:
+            return False
+        return True
+
+
 class VaeCodec:
-    """The checkpoint's own AutoencoderKL."""
+    """The checkpoint's own AutoencoderKL. As many frames at a time as memory allows; where not even one fits, or the
+    device runs out of memory, frames are cut into overlapping tiles (which changes the numbers a little)."""
 
     def __init__(self, vae: Handle):
         self._vae = vae
@@ -48,26 +71,67 @@ class VaeCodec:
         """A sample of the posterior. All frames' noise is drawn at once, whatever is encoded at a time."""
         from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
-        device, step = self._load(*pixels(slice(0, 1)).shape[-2:])
-        net, moments = self._vae.module, []
-        for part in chunks(frames, step):
+        device, share = self._load(*pixels(slice(0, 1)).shape[-2:])
+        moments = []
+        for part in chunks(frames, share.frames):
             images = rearrange(pixels(part), "1 c f h w -> f c h w").to(device, self._vae.dtype)
-            moments.append(net.quant_conv(net.encoder(images)).float())
+            moments.append(_sharing(self._encoded, images, share).float())
         posterior = DiagonalGaussianDistribution(torch.cat(moments))
         latents = posterior.mean + posterior.std * randn(posterior.mean.shape, source, device)
         return rearrange(latents * self._scaling, "f c h w -> 1 c f h w")
 
     def decode(self, latents: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        device, step = self._load(*(side * self.factor for side in latents.shape[-2:]))
-        net = self._vae.module
-        for part in chunks(latents.shape[2], step):
+        device, share = self._load(*(side * self.factor for side in latents.shape[-2:]))
+        for part in chunks(latents.shape[2], share.frames):
             images = rearrange(latents[:, :, part] / self._scaling, "1 c f h w -> f c h w")
-            pixels = net.decoder(net.post_quant_conv(images.to(device, self._vae.dtype)))
+            pixels = _sharing(self._decoded, images.to(device, self._vae.dtype), share)
             yield part, rearrange(pixels.float().cpu(), "f c h w -> 1 c f h w")
 
-    def _load(self, height: int, width: int) -> tuple[torch.device, int]:
-        step = max(1, _PIXELS_AT_ONCE // (height * width))
-        return self._vae.load(vae_bytes(step, height, width, self._vae.dtype)), step
+    def _encoded(self, images: Tensor, side: int) -> Tensor:
+        net = self._vae.module
+        if max(images.shape[-2:]) <= side:
+            return net.quant_conv(net.encoder(images))
+        self._tile(side)
+        return net.encode(images).latent_dist.parameters
+
+    def _decoded(self, latents: Tensor, side: int) -> Tensor:
+        net = self._vae.module
+        if max(latents.shape[-2:]) * self.factor <= side:
+            return net.decoder(net.post_quant_conv(latents))
+        self._tile(side)
+        return net.decode(latents).sample
+
+    def _tile(self, side: int) -> None:
+        """diffusers' own tiles: overlapping by a quarter, blended."""
+        net = self._vae.module
+        net.enable_tiling()
+        net.tile_sample_min_size, net.tile_latent_min_size = side, side // self.factor
+
+    def _load(self, height: int, width: int) -> tuple[torch.device, _Share]:
+        """Puts the VAE in place and says how much of a clip goes through it at a time beside its weights."""
+        side = max(height, width)
+        share = _Share(max(1, _PIXELS_AT_ONCE // (height * width)), side, _SMALLEST_TILE * self.factor, 4 * self.factor)
+
+        def needs() -> int:
+            size = min(height, share.side), min(width, share.side)
+            return vae_bytes(self._vae.module.config, share.frames, *size, self._vae.dtype)
+
+        room = self._vae.room()
+        while needs() > room:
+            if not share.halve():
+                break
+        return self._vae.load(needs()), share
+
+
+def _sharing(function: Callable[[Tensor, int], Tensor], images: Tensor, share: _Share) -> Tensor:
+    """`function` on some frames at a time; on less at a time when the device runs out of memory."""
+    while True:
+        try:
+            return torch.cat([function(part, share.side) for part in images.split(share.frames)])
+        except torch.cuda.OutOfMemoryError:
+            if not share.halve():
+                raise
+        torch.cuda.empty_cache()
 
 
 def chunks(frames: int, step: int) -> list[slice]:

@@ -19,6 +19,7 @@ Ops = ModuleType | SimpleNamespace | type
 ACTIVATIONS = {"silu": F.silu, "swish": F.silu, "gelu": F.gelu, "relu": F.relu, "mish": F.mish}
 TEMPORAL_CONV_GROUPS = 32  # fixed in the original, whatever norm_num_groups says
 _MAX_ATTENTION_BATCH = 65535  # CUDA's grid limit for the batch axis of fused attention kernels
+FEED_FORWARD_TOKENS = 2**15  # at once: a feed-forward's hidden values are twelve times its tokens'
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
@@ -27,6 +28,17 @@ def attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     parts = zip(*(x.split(_MAX_ATTENTION_BATCH) for x in (q, k, v)))
     out = [F.scaled_dot_product_attention(*part) for part in parts]
     return rearrange(out[0] if len(out) == 1 else torch.cat(out), "b h n d -> b n (h d)")
+
+
+def before_each(shared: Tensor, own: Tensor) -> Tensor:
+    """The tokens (B, n, width) of a video before the tokens (B*F, m, width) of each of its frames, copied once."""
+    each = own.unflatten(0, (len(shared), -1))
+    return torch.cat([shared.unsqueeze(1).expand(-1, each.shape[1], -1, -1), each], dim=2).flatten(0, 1)
+
+
+def attention_to_shared(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+    """Attention of B*F frames (B*F, tokens, width) to the keys and values (B, n, width) of their video."""
+    return attention(q.reshape(len(k), -1, q.shape[-1]), k, v, heads).view(q.shape)
 
 
 class Attention(nn.Module):
@@ -43,7 +55,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor] | None = None) -> Tensor:
         k, v = keys_values or self.keys_values(x)
-        return self.to_out[0](attention(self.to_q(x), k, v, self.heads))
+        return self.to_out[0](attention_to_shared(self.to_q(x), k, v, self.heads))
 
     def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
         return self.to_k(context), self.to_v(context)
@@ -65,7 +77,10 @@ class FeedForward(nn.Module):
         self.net = nn.ModuleList([GEGLU(dim, 4 * dim, ops), nn.Identity(), ops.Linear(4 * dim, dim)])
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net[2](self.net[0](x))
+        """Token by token, so that a large sample goes through in parts without any difference."""
+        tokens = x.reshape(-1, x.shape[-1])
+        parts = [self.net[2](self.net[0](part)) for part in tokens.split(FEED_FORWARD_TOKENS)]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(x.shape)
 
 
 class TransformerBlock(nn.Module):
@@ -200,10 +215,10 @@ class AddedKVAttention(nn.Module):
 
     def forward(self, x: Tensor, text: list[tuple[Tensor, Tensor]]) -> Tensor:
         (k, v), = text
-        h = rearrange(self.group_norm(x), "b c h w -> b (h w) c")
+        h = rearrange(self.group_norm(x), "b c h w -> b (h w) c").contiguous()  # once, not in each projection
         if not self.text_only:
-            k, v = torch.cat([k, self.to_k(h)], dim=1), torch.cat([v, self.to_v(h)], dim=1)
-        h = self.to_out[0](attention(self.to_q(h), k, v, self.heads))
+            k, v = before_each(k, self.to_k(h)), before_each(v, self.to_v(h))
+        h = self.to_out[0](attention_to_shared(self.to_q(h), k, v, self.heads))
         return x + h.transpose(1, 2).reshape(x.shape)
 
 
@@ -223,13 +238,12 @@ class Resnet(nn.Module):
         self.conv_shortcut = ops.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
 
     def forward(self, x: Tensor, temb: Tensor, frames: int) -> Tensor:
-        h = self._resampled(self.act(self.norm1(x)))
-        x = self._resampled(x)
-        h = self._timed(self.conv1(h), temb, frames)
+        h = self._timed(self.conv1(self._resampled(self.act(self.norm1(x)))), temb, frames)
         h = self.conv2(self.act(h))
+        x = self._resampled(x)
         if self.conv_shortcut is not None:
             x = self.conv_shortcut(x)
-        return (x + h) / self.out_scale
+        return x + h if self.out_scale == 1 else (x + h) / self.out_scale
 
     def _resampled(self, x: Tensor) -> Tensor:
         if self.resample == "down":
@@ -242,7 +256,7 @@ class Resnet(nn.Module):
         if not self.scale_shift:
             return self.norm2(h + temb)
         scale, shift = temb.chunk(2, dim=1)
-        return self.norm2(h) * (1 + scale) + shift
+        return torch.addcmul(shift, self.norm2(h), 1 + scale)
 
 
 class Downsample(nn.Module):

@@ -45,6 +45,11 @@ class TextStates:
         pairs = {name: [(again(k), again(v)) for k, v in layers] for name, layers in self.keys_values.items()}
         return TextStates(None if self.pooled is None else again(self.pooled), pairs)
 
+    def __getitem__(self, rows: slice) -> "TextStates":
+        """Some samples of the batch."""
+        pairs = {name: [(k[rows], v[rows]) for k, v in layers] for name, layers in self.keys_values.items()}
+        return TextStates(None if self.pooled is None else self.pooled[rows], pairs)
+
 
 @dataclass(frozen=True)
 class _Config:
@@ -195,7 +200,8 @@ class _UpBlock(_Block):
 
     def forward(self, x: Tensor, skips: list[Tensor], step: "_Step") -> Tensor:
         for j in range(len(self.resnets)):
-            x = self.layer(j, torch.cat([x, skips.pop()], dim=1), step)
+            x = torch.cat([x, skips.pop()], dim=1)
+            x = self.layer(j, x, step)
         for sampler in self.upsamplers:
             # The next skip's size: an odd one was rounded up on the way down.
             size = skips[-1].shape[-2:]
@@ -217,11 +223,8 @@ class _Step:
         self.temb, self.text, self.frames, self.names = temb, text, frames, names
 
     def text_for(self, layer: nn.Module) -> list[tuple[Tensor, Tensor]]:
-        """The layer's text keys and values, one copy for each frame: (B*F, tokens, width)."""
-        pairs = self.text.keys_values[self.names[layer]]
-        if self.frames == 1:
-            return pairs
-        return [(k.repeat_interleave(self.frames, 0), v.repeat_interleave(self.frames, 0)) for k, v in pairs]
+        """The layer's text keys and values, the same for all frames: (B, tokens, width)."""
+        return self.text.keys_values[self.names[layer]]
 
 
 class UNet(nn.Module):

@@ -1,12 +1,12 @@
 """Classifier-free guidance and the denoising loop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 import torch
 from torch import Generator, Tensor
 
-from ..models.unet import UNet
+from ..models.unet import TextStates, UNet
 from .schedules import Schedule
 
 Preview = Callable[[], Tensor]
@@ -19,7 +19,8 @@ def silent(step: int, total: int, preview: Preview | None = None) -> None:
 
 
 def guided(unet: UNet, positive: Tensor, negative: Tensor, scale: float, dtype: torch.dtype, channels: int = 3,
-           labels: Tensor | None = None, windows: int = 1) -> Predict:
+           labels: Tensor | None = None, windows: int = 1, at_once: int | None = None,
+           where: Collection[int] | None = None) -> Predict:
     """The UNet as a noise predictor with classifier-free guidance.
 
     Args:
@@ -29,26 +30,49 @@ def guided(unet: UNet, positive: Tensor, negative: Tensor, scale: float, dtype: 
         channels: how many channels of the output are noise; the others are variance.
         labels: noise level of each video (B,), super-resolution only.
         windows: how many windows share each text.
+        at_once: samples (a video costs two where it is guided) that memory allows in one forward; None: all.
+        where: the timesteps that are guided; None: all.
     """
-    guide = scale > 1
-    # Texts of unequal length cannot share a batch: then the two halves run one after the other.
-    together = guide and positive.shape == negative.shape
-    texts = [torch.cat([negative, positive])] if together else [negative, positive] if guide else [positive]
-    states = [unet.prepare_text(text.to(dtype)).repeat(windows) for text in texts]
+    run = _in_parts(unet, at_once)
+    texts = [negative, positive] if scale > 1 else [positive]
+    # Texts of unequal length cannot share a batch.
+    both = [torch.cat(texts)] if len({text.shape for text in texts}) == 1 else texts
+    states = [unet.prepare_text(text.to(dtype)).repeat(windows) for text in both]
 
     def predict(x: Tensor, timestep: int) -> Tensor:
-        x = x.to(dtype)
-        if not guide:
-            return unet(x, timestep, states[0], labels).float()
-        if together:
-            both = None if labels is None else torch.cat([labels, labels])
-            low, high = unet(torch.cat([x, x]), timestep, states[0], both).float().chunk(2)
+        rows, x = len(x), x.to(dtype)
+        if scale <= 1 or (where is not None and timestep not in where):
+            return run(x, timestep, states[-1][-rows:], labels)
+        if len(states) == 1:
+            twice = None if labels is None else torch.cat([labels, labels])
+            low, high = run(torch.cat([x, x]), timestep, states[0], twice).chunk(2)
         else:
-            low, high = (unet(x, timestep, state, labels).float() for state in states)
+            low, high = (run(x, timestep, state, labels) for state in states)
         noise = low[:, :channels] + scale * (high[:, :channels] - low[:, :channels])
         return torch.cat([noise, high[:, channels:]], dim=1)
 
     return predict
+
+
+def _in_parts(unet: UNet, at_once: int | None) -> Callable[[Tensor, int, TextStates, Tensor | None], Tensor]:
+    """The UNet on a batch, `at_once` samples at a time: the same numbers with less memory. When the device runs out of
+    it, the parts are halved down to single samples."""
+
+    def run(x: Tensor, timestep: int, text: TextStates, labels: Tensor | None) -> Tensor:
+        nonlocal at_once
+        while True:
+            size = min(at_once or len(x), len(x))
+            parts = [slice(i, i + size) for i in range(0, len(x), size)]
+            try:
+                return torch.cat([unet(x[part], timestep, text[part], None if labels is None else labels[part]).float()
+                                  for part in parts])
+            except torch.cuda.OutOfMemoryError:
+                if size == 1:
+                    raise
+                at_once = -(-size // 2)
+            torch.cuda.empty_cache()
+
+    return run
 
 
 def denoise(predict: Predict, start: Tensor, schedule: Schedule, sources: list[Generator], report: Report,

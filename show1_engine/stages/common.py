@@ -1,8 +1,9 @@
 """What the stages share: progress over several runs, previews, text in place."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from einops import rearrange
@@ -13,6 +14,8 @@ from ..models.bundle import Show1Model
 from ..models.kinds import LATENT_EXPERT
 from ..models.memory import unet_bytes
 from ..sampling.loop import Predict, Preview, Report, guided
+from ..sampling.presets import guided_part, preset, steps_of
+from ..sampling.schedules import Schedule, with_sampler
 from ..sampling.tiles import blended, smallest, tile_side, tiles
 from ..sampling.windows import Span
 
@@ -55,23 +58,69 @@ def pixel_frames(video: Tensor) -> Tensor:
     return rearrange(video[:, :3] / 2 + 0.5, "b c f h w -> (b f) h w c").clamp(0, 1)
 
 
+class Sampling(Protocol):
+    """What every stage's settings say about its steps."""
+
+    steps: int
+    sampler: str
+    preset: str
+    guidance_start: float
+    guidance_end: float
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """A run's schedule and the timesteps on it that are guided. `asked` steps became fewer by a preset."""
+
+    schedule: Schedule
+    guided: frozenset[int]
+    preset: str
+    asked: int
+
+    @classmethod
+    def of(cls, stage: str, model: Show1Model, s: Sampling, strength: float = 1.0) -> "Steps":
+        if not 0 <= s.guidance_start <= s.guidance_end <= 1:
+            raise InputError(f"{stage}: guidance from {s.guidance_start} to {s.guidance_end} is no stretch of the run; "
+                             "use shares of its steps, 0 <= start <= end <= 1")
+        chosen = preset(s.preset)
+        sampler = chosen.sampler if s.sampler == "default" else s.sampler
+        config = with_sampler(model.scheduler_config, sampler)
+        schedule = Schedule(config, steps_of(chosen, s.steps), strength=strength)
+        start, end = max(s.guidance_start, chosen.guided[0]), min(s.guidance_end, chosen.guided[1])
+        return cls(schedule, guided_part(schedule.timesteps, start, end), s.preset, s.steps)
+
+    def __len__(self) -> int:
+        return len(self.schedule.timesteps)
+
+    def told(self, runs: int = 1) -> str:
+        """"75 steps", "25 steps (fast instead of 75, guided in 12)"; `runs` times over."""
+        fewer = "" if self.preset == "reference" else f"{self.preset} instead of {runs * self.asked}, "
+        part = "" if len(self.guided) == len(self) else f"guided in {runs * len(self.guided)}, "
+        why = (fewer + part).removesuffix(", ")
+        return counted(runs * len(self), "step") + (f" ({why})" if why else "")
+
+
 def predictor(stage: str, model: Show1Model, positive: Tensor, negative: Tensor, cfg: float, device: torch.device,
-              labels: Tensor | None = None, windows: int = 1) -> Predict:
+              labels: Tensor | None = None, windows: int = 1, at_once: int | None = None,
+              where: Collection[int] | None = None) -> Predict:
     """The model as a guided noise predictor; see sampling.loop.guided."""
     texts = [model.text(stage, name, states, device) for name, states in
              (("positive", positive), ("negative", negative))]
     channels = 4 if model.kind == LATENT_EXPERT else 3
-    return guided(model.network, *texts, cfg, model.unet.dtype, channels, labels, windows)
+    return guided(model.network, *texts, cfg, model.unet.dtype, channels, labels, windows, at_once, where)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a sample of (height, width) is cut into tiles, and what one of them needs beside the weights."""
+    """How a sample of (height, width) is cut into tiles, how many of its `samples` (videos, two each with guidance)
+    share a forward, and what one needs beside the weights."""
 
     height: int
     width: int
     side: int
     multiple: int
+    samples: int
+    at_once: int
     memory: int  # bytes
 
     def over(self, predict: Predict, time: list[Span]) -> Predict:
@@ -83,23 +132,32 @@ class Layout:
     def __str__(self) -> str:
         count = len(tiles([Span(0, 1, torch.ones(1))], self.height, self.width, self.side, self.multiple))
         parts = "" if count == 1 else f" x {count} tiles"
-        return f"{parts}, about {gigabytes(self.memory)} beside the weights"
+        apart = "" if self.at_once == self.samples else f", {self.at_once} of {self.samples} samples at a time"
+        return f"{parts}, about {gigabytes(self.memory)} beside the weights{apart}"
 
 
-def layout(model: Show1Model, videos: int, frames: int, size: tuple[int, int], trained: int, asked: int,
+def layout(model: Show1Model, samples: int, frames: int, size: tuple[int, int], trained: int, asked: int,
            multiple: int = 1) -> Layout:
-    """Tiles for samples of `videos` x `frames` frames of `size` (rows, columns).
+    """Tiles for `samples` (videos, twice with guidance) of `frames` frames of `size` (rows, columns).
 
-    `trained` is the side the model was trained on, `asked` the side a user wants (0: automatic). A tile may take half
-    of the device's memory.
+    `trained` is the side the model was trained on, `asked` the side a user wants (0: automatic). One sample of a tile
+    may take half of the device's memory; as many share a forward as fit beside all of the weights. The first changes
+    the numbers and follows the device alone, the second does not.
     """
-    def needs(side: int) -> int:
-        return unet_bytes(model.network.config, videos, frames, min(side, size[0]), min(side, size[1]),
+    def needs(side: int, samples: int = 1) -> int:
+        return unet_bytes(model.network.config, samples, frames, min(side, size[0]), min(side, size[1]),
                           model.unet.dtype)
 
-    limit = model.unet.memory() // 2
+    limit, room = model.unet.memory() // 2, model.unet.room()
     side = tile_side(*size, trained, asked, lambda side: needs(side) <= limit, multiple)
-    return Layout(*size, side, multiple, needs(side))
+    at_once = sharing(samples, lambda count: needs(side, count) <= room)
+    return Layout(*size, side, multiple, samples, at_once, needs(side, at_once))
+
+
+def sharing(samples: int, fits: Callable[[int], bool]) -> int:
+    """How many of the samples share a forward: all, or as many as fit in the fewest equal parts, at least one."""
+    parts = next((n for n in range(1, samples) if fits(-(-samples // n))), samples)
+    return -(-samples // parts)
 
 
 def check_noise_level(stage: str, name: str, level: int) -> None:

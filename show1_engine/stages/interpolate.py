@@ -12,9 +12,8 @@ from ..models.kinds import INTERPOLATION
 from ..noise import generator, randn
 from ..sampling.cuts import find_cuts
 from ..sampling.loop import Report, denoise, silent
-from ..sampling.schedules import Schedule, with_sampler
 from ..sampling.tiles import whole
-from .common import announce, counted, halves, layout, pixel_frames, predictor, previewing, shifted
+from .common import Steps, announce, counted, halves, layout, pixel_frames, predictor, previewing, shifted
 
 STAGE = "Show1Interpolate"
 WINDOW = 5  # frames per window: two given ones and the three between
@@ -27,7 +26,8 @@ class InterpolateSettings:
     """Defaults are those of the released inference script.
 
     tiling: side of the tiles in pixels, 0 for automatic. cuts: hold the frame over a scene cut instead of inventing
-    frames between two scenes.
+    frames between two scenes. preset: see sampling.presets. guidance_start, guidance_end: the stretch of the run, in
+    shares of its steps, that is guided.
     """
 
     steps: int = 75
@@ -36,6 +36,9 @@ class InterpolateSettings:
     sampler: str = "default"
     tiling: int = 0
     cuts: bool = False
+    preset: str = "reference"
+    guidance_start: float = 0.0
+    guidance_end: float = 1.0
 
 
 @torch.no_grad()
@@ -56,7 +59,7 @@ def interpolate(model: Show1Model, images: Tensor, positive: Tensor, negative: T
     """
     model.require(STAGE, INTERPOLATION)
     images = checked(STAGE, "images", images)
-    schedule = Schedule(with_sampler(model.scheduler_config, settings.sampler), settings.steps)
+    steps = Steps.of(STAGE, model, settings)
     if len(images) == 1:
         return images.clone()
     result = images.new_empty(FACTOR * (len(images) - 1) + 1, *images.shape[1:])
@@ -65,12 +68,12 @@ def interpolate(model: Show1Model, images: Tensor, positive: Tensor, negative: T
     for k in cuts:  # nothing lies between two scenes: the last frame stands until the next begins
         result[FACTOR * (k - 1):FACTOR * k] = images[k - 1]
         result[FACTOR * k] = images[k]
-    _fill(result, model, images, starts, positive, negative, settings, schedule, report)
+    _fill(result, model, images, starts, positive, negative, settings, steps, report)
     return result
 
 
 def _fill(result: Tensor, model: Show1Model, images: Tensor, starts: list[int], positive: Tensor, negative: Tensor,
-          s: InterpolateSettings, schedule: Schedule, report: Report) -> None:
+          s: InterpolateSettings, steps: Steps, report: Report) -> None:
     """Samples the windows that begin at `starts` and writes them into `result`."""
     multiple, (height, width) = model.network.size_multiple, images.shape[1:3]
     size = pad_to_multiple(images.new_empty(1, 1, 1, height, width), multiple).shape[-2:]
@@ -78,19 +81,19 @@ def _fill(result: Tensor, model: Show1Model, images: Tensor, starts: list[int], 
     # Trained on whole scenes: only memory cuts them into tiles.
     plan = layout(model, halves(s.cfg) * batch, WINDOW, size, max(size), s.tiling, multiple)
     groups = [starts[i:i + batch] for i in range(0, len(starts), batch)]
-    steps = len(schedule.timesteps)
     announce(report, STAGE, f"{len(images)} frames {width}x{height} -> {len(result)}, in "
-                            f"{counted(len(starts), 'window')} ({batch} at once){plan}; {len(groups) * steps} steps")
+                            f"{counted(len(starts), 'window')} ({batch} at once){plan}; {steps.told(len(groups))}")
     device = model.unet.load(plan.memory)
     noise = randn((1, 3, WINDOW, *size), generator(s.seed), device)
     for i, group in enumerate(groups):
         given = [pad_to_multiple(to_model(images[k:k + 2, ..., :3], device), multiple) for k in group]
         condition = torch.cat([condition_of(pair[:, :, 0], pair[:, :, 1]) for pair in given])
-        predict = predictor(STAGE, model, positive, negative, s.cfg, device, windows=len(group))
+        predict = predictor(STAGE, model, positive, negative, s.cfg, device, windows=len(group),
+                            at_once=plan.at_once, where=steps.guided)
         # The original restarts its noise for every window: all windows share initial and step noise.
-        out = denoise(plan.over(predict, whole(WINDOW)), noise.expand(len(group), -1, -1, -1, -1), schedule,
+        out = denoise(plan.over(predict, whole(WINDOW)), noise.expand(len(group), -1, -1, -1, -1), steps.schedule,
                       [generator(s.seed) for _ in group],
-                      previewing(shifted(report, i * steps, len(groups) * steps), pixel_frames), condition)
+                      previewing(shifted(report, i * len(steps), len(groups) * len(steps)), pixel_frames), condition)
         for k, window in zip(group, out.split(1)):
             _, alpha = split_alpha(images[k:k + 2])
             result[FACTOR * k:FACTOR * k + WINDOW] = with_alpha(from_model(window[..., :height, :width]), alpha)

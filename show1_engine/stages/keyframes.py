@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..frames import from_model
+from ..frames import checked, cover, from_model, split_alpha, to_model
 from ..models.bundle import Show1Model
 from ..models.kinds import KEYFRAMES
-from ..models.memory import unet_bytes
 from ..noise import generator, randn
+from ..sampling.inversion import invert, mixed
 from ..sampling.loop import Report, denoise, silent
-from ..sampling.schedules import Schedule, with_sampler
-from .common import announce, gigabytes, halves, pixel_frames, predictor, previewing
+from ..sampling.schedules import Schedule
+from .common import Steps, announce, halves, layout, pixel_frames, predictor, previewing, shifted
 
 STAGE = "Show1Keyframes"
 FPS = 2.0  # frames per second of the published keyframe model
@@ -21,7 +21,11 @@ FPS = 2.0  # frames per second of the published keyframe model
 
 @dataclass(frozen=True)
 class KeyframeSettings:
-    """Defaults are those of the released inference script."""
+    """Defaults are those of the released inference script.
+
+    preset: see sampling.presets. guidance_start, guidance_end: the stretch of the run, in shares of its steps, that is
+    guided.
+    """
 
     width: int = 64
     height: int = 40
@@ -30,17 +34,23 @@ class KeyframeSettings:
     cfg: float = 9.0
     seed: int = 0
     sampler: str = "default"
+    preset: str = "reference"
+    guidance_start: float = 0.0
+    guidance_end: float = 1.0
 
 
 @torch.no_grad()
 def keyframes(model: Show1Model, positive: Tensor, negative: Tensor, settings: KeyframeSettings,
-              report: Report = silent) -> Tensor:
+              report: Report = silent, motion_from: Tensor | None = None, motion_mix: float = 0.5) -> Tensor:
     """Samples keyframes from text.
 
     Args:
         model: a keyframe model.
         positive, negative: T5 states (1, 77, width).
         report: called after every step with (step, steps, preview).
+        motion_from: frames (F, H, W, C) in [0, 1] whose inverted noise sampling starts from, as many as `num_frames`
+            evenly drawn from them.
+        motion_mix: share of the inverted noise in the starting noise, 0 to 1 (the rest is random).
 
     Returns:
         (num_frames, height, width, 3), about [0, 1]. Sizes the model's levels do not divide are sampled larger
@@ -51,15 +61,29 @@ def keyframes(model: Show1Model, positive: Tensor, negative: Tensor, settings: K
     for name in ("width", "height", "num_frames"):
         if getattr(s, name) < 1:
             raise InputError(f"{STAGE}: '{name}' is {getattr(s, name)}; it must be at least 1")
-    schedule = Schedule(with_sampler(model.scheduler_config, s.sampler), s.steps)
+    steps = Steps.of(STAGE, model, s)
     multiple = model.network.size_multiple
     height, width = (-(-side // multiple) * multiple for side in (s.height, s.width))
-    memory = unet_bytes(model.network.config, halves(s.cfg), s.num_frames, height, width, model.unet.dtype)
-    announce(report, STAGE, f"{s.num_frames} frames {s.width}x{s.height}, about {gigabytes(memory)} beside the "
-                            f"weights; {len(schedule.timesteps)} steps")
-    device = model.unet.load(memory)
+    plan = layout(model, halves(s.cfg), s.num_frames, (height, width), max(height, width), max(height, width))
+    announce(report, STAGE, f"{s.num_frames} frames {s.width}x{s.height}{plan}; {steps.told()}")
+    device = model.unet.load(plan.memory)
     source = generator(s.seed)
     start = randn((1, 3, s.num_frames, height, width), source, device)
-    predict = predictor(STAGE, model, positive, negative, s.cfg, device)
-    video = denoise(predict, start, schedule, [source], previewing(report, pixel_frames))
+    if motion_from is not None and motion_mix != 0:
+        total = 2 * len(steps)
+        inverted = _inverted(model, motion_from, negative, steps.schedule, start, shifted(report, 0, total))
+        start = mixed(inverted, start, motion_mix)
+        report = shifted(report, len(steps), total)
+    predict = predictor(STAGE, model, positive, negative, s.cfg, device, at_once=plan.at_once, where=steps.guided)
+    video = denoise(predict, start, steps.schedule, [source], previewing(report, pixel_frames))
     return from_model(video[..., :s.height, :s.width])
+
+
+def _inverted(model: Show1Model, images: Tensor, text: Tensor, schedule: Schedule, like: Tensor,
+              report: Report) -> Tensor:
+    """The noise from which the model makes about these frames, of the size of `like` (1, 3, F, H, W)."""
+    rgb, _ = split_alpha(checked(STAGE, "motion_from", images))
+    chosen = torch.linspace(0, len(rgb) - 1, like.shape[2]).round().long()
+    video = cover(to_model(rgb[chosen], like.device), *like.shape[-2:])
+    predict = predictor(STAGE, model, text, text, 1.0, like.device)
+    return invert(predict, video, schedule, report)

@@ -17,9 +17,8 @@ from ..models.kinds import LATENT_EXPERT
 from ..noise import generator, randn
 from ..sampling.cuts import find_cuts
 from ..sampling.loop import Report, denoise, silent
-from ..sampling.schedules import Schedule, with_sampler
 from ..sampling.windows import Span, scene_spans
-from .common import announce, counted, halves, layout, predictor, previewing
+from .common import Steps, announce, counted, halves, layout, predictor, previewing
 
 STAGE = "Show1LatentExpertSR"
 _TRAINED = 72  # latents along the wider side of the published training size, 576x320
@@ -31,7 +30,8 @@ class LatentExpertSettings:
 
     window, overlap: frames sampled together and shared by neighbouring windows, which are averaged at every step.
     tiling: side of the tiles in output pixels, 0 for automatic. color_match: see color.match_color, against the
-    enlarged input. cuts: no window reaches across a scene cut.
+    enlarged input. cuts: no window reaches across a scene cut. preset: see sampling.presets. guidance_start,
+    guidance_end: the stretch of the run, in shares of its steps, that is guided.
     """
 
     width: int = 576
@@ -46,6 +46,9 @@ class LatentExpertSettings:
     tiling: int = 0
     color_match: str = "none"
     cuts: bool = False
+    preset: str = "reference"
+    guidance_start: float = 0.0
+    guidance_end: float = 1.0
 
 
 @torch.no_grad()
@@ -66,14 +69,14 @@ def latent_expert_sr(model: Show1Model, images: Tensor, positive: Tensor, negati
     images = checked(STAGE, "images", images)
     s = _checked_settings(settings)
     height, width = target_size(s, *images.shape[1:3])
-    schedule = Schedule(with_sampler(model.scheduler_config, s.sampler), s.steps, strength=s.strength)
+    steps = Steps.of(STAGE, model, s, s.strength)
     codec = codec or _own_codec(model)
 
     def enlarged(part: slice) -> Tensor:
         return pad_to_multiple(cover(to_model(images[part, ..., :3], torch.device("cpu")), height, width), codec.factor)
 
     time = scene_spans(len(images), s.window, s.overlap, find_cuts(images) if s.cuts else [])
-    latents = _refine(model, enlarged, time, positive, negative, s, schedule, codec, report)
+    latents = _refine(model, enlarged, time, positive, negative, s, steps, codec, report)
     result = images.new_empty(len(images), height, width, images.shape[-1])
     for part, video in codec.decode(latents):
         pixels = from_model(video[..., :height, :width])
@@ -118,7 +121,7 @@ def _own_codec(model: Show1Model) -> Codec:
 
 
 def _refine(model: Show1Model, enlarged: PixelsOf, time: list[Span], positive: Tensor, negative: Tensor,
-            s: LatentExpertSettings, schedule: Schedule, codec: Codec, report: Report) -> Tensor:
+            s: LatentExpertSettings, steps: Steps, codec: Codec, report: Report) -> Tensor:
     source = generator(s.seed)
     frames = time[-1].stop
     latents = codec.encode(enlarged, frames, source)
@@ -126,16 +129,17 @@ def _refine(model: Show1Model, enlarged: PixelsOf, time: list[Span], positive: T
     together = max(span.stop - span.start for span in time)
     plan = layout(model, halves(s.cfg), together, (height, width), _TRAINED, -(-s.tiling // codec.factor))
     announce(report, STAGE, f"{frames} frames -> {width * codec.factor}x{height * codec.factor}, in "
-                            f"{counted(len(time), 'window')}{plan}; {len(schedule.timesteps)} steps")
+                            f"{counted(len(time), 'window')}{plan}; {steps.told()}")
     device = model.unet.load(plan.memory)
     latents = latents.to(device)
     noise = rearrange(randn((frames, latents.shape[1], height, width), source, device), "f c h w -> 1 c f h w")
+    schedule = steps.schedule
     if not schedule.timesteps:
         return latents
-    predict = plan.over(predictor(STAGE, model, positive, negative, s.cfg, device), time)
+    predict = predictor(STAGE, model, positive, negative, s.cfg, device, at_once=plan.at_once, where=steps.guided)
     start = schedule.stepper().add_noise(latents, noise, schedule.timesteps[0])
     preview = previewing(report, rgb_estimate(latents, enlarged))
-    return denoise(predict, start, schedule, [source], preview)
+    return denoise(plan.over(predict, time), start, schedule, [source], preview)
 
 
 def rgb_estimate(latents: Tensor, pixels: PixelsOf) -> Callable[[Tensor], Tensor]:

@@ -1,5 +1,6 @@
 """Pixel super-resolution x4 with noise augmentation (paper section 3.4), and the first frame's by a 2-D model."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -13,11 +14,11 @@ from ..models.kinds import FIRST_FRAME_SR, PIXEL_SR
 from ..noise import generator, randn
 from ..sampling.cuts import find_cuts
 from ..sampling.loop import Report, denoise, silent
-from ..sampling.schedules import Schedule, make_scheduler, with_sampler
+from ..sampling.schedules import Schedule, make_scheduler
 from ..sampling.tiles import whole
 from ..sampling.windows import Window, chained_windows
-from .common import (Layout, announce, check_noise_level, counted, halves, layout, pixel_frames, predictor, previewing,
-                     shifted)
+from .common import (Layout, Steps, announce, check_noise_level, counted, halves, layout, pixel_frames, predictor,
+                     previewing, shifted)
 
 STAGE = "Show1PixelSR"
 SCALE = 4
@@ -33,7 +34,8 @@ class PixelSRSettings:
 
     tiling: side of the tiles in output pixels, 0 for automatic. color_match: see color.match_color, against the
     enlarged input. scale: output size over input size; the model's own is 4, others are resampled from it.
-    cuts: start a new chain of windows at a scene cut.
+    cuts: start a new chain of windows at a scene cut. preset: see sampling.presets. guidance_start, guidance_end: the
+    stretch of the run, in shares of its steps, that is guided.
     """
 
     steps: int = 125
@@ -45,6 +47,9 @@ class PixelSRSettings:
     color_match: str = "none"
     scale: float = SCALE
     cuts: bool = False
+    preset: str = "reference"
+    guidance_start: float = 0.0
+    guidance_end: float = 1.0
 
 
 FIRST_FRAME_SETTINGS = PixelSRSettings(steps=70, cfg=4.0, noise_level=150)
@@ -79,16 +84,15 @@ def pixel_sr(model: Show1Model, images: Tensor, positive: Tensor, negative: Tens
     size = max(1, round(s.scale * height)), max(1, round(s.scale * width))
     result = images.new_full((len(images), *size, images.shape[-1]), 0.5)
     clean = None if first_frame is None else _first_frame(first_frame, SCALE * height, SCALE * width)
-    schedule = Schedule(with_sampler(model.scheduler_config, s.sampler), s.steps)
-    steps = len(schedule.timesteps)
+    steps = Steps.of(STAGE, model, s)
     plan = _layout(model, s, min(WINDOW, len(images)), height, width)
     announce(report, STAGE, f"{len(images)} frames {width}x{height} -> {size[1]}x{size[0]}, in "
-                            f"{counted(len(windows), 'window')}{plan}; {len(windows) * steps} steps")
+                            f"{counted(len(windows), 'window')}{plan}; {steps.told(len(windows))}")
     for i, window in enumerate(windows):
         low, alpha = split_alpha(images[window.frames])
-        progress = shifted(report, i * steps, len(windows) * steps)
+        progress = shifted(report, i * len(steps), len(windows) * len(steps))
         start = clean if i == 0 or window.continues else None
-        video = _window(model, low, positive, negative, s, schedule, start, progress)
+        video = _window(model, low, positive, negative, s, steps, start, progress)
         result[window.frames] = with_alpha(from_model(resize(video, *size)), alpha)
         if i + 1 < len(windows):  # the next window begins on this one's last frame, or earlier if it was moved back
             first = windows[i + 1].start - window.start
@@ -97,10 +101,11 @@ def pixel_sr(model: Show1Model, images: Tensor, positive: Tensor, negative: Tens
 
 
 def _window(model: Show1Model, low: Tensor, positive: Tensor, negative: Tensor, s: PixelSRSettings,
-            schedule: Schedule, clean: Tensor | None, report: Report) -> Tensor:
+            steps: Steps, clean: Tensor | None, report: Report) -> Tensor:
     """One window (F, H, W, 3), enlarged and colour-matched: (1, 3, F, 4H, 4W) in [-1, 1] on the CPU."""
     low = to_model(low, _CPU)
-    video = upscale(STAGE, model, low, positive, negative, s, schedule, clean, report).cpu()
+    video = upscale(STAGE, model, low, positive, negative, s, steps.schedule, clean, report,
+                    steps.guided).cpu()
     if s.color_match == "none":
         return video
     reference = from_model(resize_bilinear(low, *video.shape[-2:]))
@@ -114,16 +119,18 @@ def first_frame_sr(model: Show1Model, images: Tensor, positive: Tensor, negative
     model.require(STAGE, FIRST_FRAME_SR)
     check_noise_level(STAGE, "first_frame_noise_level", settings.noise_level)
     rgb, _ = split_alpha(checked(STAGE, "images", images[:1]))
-    schedule = Schedule(with_sampler(model.scheduler_config, settings.sampler), settings.steps)
-    return from_model(upscale(STAGE, model, to_model(rgb, _CPU), positive, negative, settings, schedule, None, report))
+    steps = Steps.of(STAGE, model, settings)
+    return from_model(upscale(STAGE, model, to_model(rgb, _CPU), positive, negative, settings, steps.schedule, None,
+                              report, steps.guided))
 
 
 def upscale(stage: str, model: Show1Model, low: Tensor, positive: Tensor, negative: Tensor, s: PixelSRSettings,
-            schedule: Schedule, clean_first: Tensor | None, report: Report) -> Tensor:
+            schedule: Schedule, clean_first: Tensor | None, report: Report,
+            where: Collection[int] | None = None) -> Tensor:
     """One window (1, 3, F, H, W) in [-1, 1] -> (1, 3, F, 4H, 4W).
 
     The condition is the bilinearly enlarged window, noised to `noise_level`; `clean_first` (1, 3, 1, 4H, 4W), if
-    given, takes the place of its first frame, without noise.
+    given, takes the place of its first frame, without noise. `where`: the timesteps that are guided, None for all.
     """
     height, width = (SCALE * side for side in low.shape[-2:])
     plan = _layout(model, s, *low.shape[2:])
@@ -137,8 +144,9 @@ def upscale(stage: str, model: Show1Model, low: Tensor, positive: Tensor, negati
     if clean_first is not None:
         condition[:, :, :1] = pad_to_multiple(clean_first, plan.multiple).to(device)
     labels = torch.tensor([s.noise_level], device=device)
-    predict = plan.over(predictor(stage, model, positive, negative, s.cfg, device, labels), whole(low.shape[2]))
-    video = denoise(predict, start, schedule, [source], previewing(report, pixel_frames), condition)
+    predict = predictor(stage, model, positive, negative, s.cfg, device, labels, 1, plan.at_once, where)
+    video = denoise(plan.over(predict, whole(low.shape[2])), start, schedule, [source],
+                    previewing(report, pixel_frames), condition)
     return video[..., :height, :width]
 
 

@@ -1,0 +1,39 @@
+"""Presets: the same model with fewer steps, and guidance only where it decides something."""
+
+from dataclasses import dataclass
+
+from ..errors import InputError
+
+
+@dataclass(frozen=True)
+class Preset:
+    """steps: share of the steps asked for. guided: the stretch of the run, in shares of its steps, that is guided
+    (Kynkäänniemi et al. 2024: guidance matters at middle noise levels). sampler: in place of "default"."""
+
+    steps: float
+    guided: tuple[float, float]
+    sampler: str = "dpmpp_2m"
+
+
+PRESETS = {"reference": Preset(1.0, (0.0, 1.0), "default"),
+           "balanced": Preset(1 / 2, (0.0, 0.8)),
+           "fast": Preset(1 / 3, (0.0, 0.45))}
+_FEWEST_STEPS = 4  # a preset goes no lower
+
+
+def preset(name: str) -> Preset:
+    """The preset of that name; InputError if there is none."""
+    if name not in PRESETS:
+        raise InputError(f"preset '{name}' is not known; choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def steps_of(chosen: Preset, steps: int) -> int:
+    """How many steps are run where `steps` were asked for."""
+    return max(min(steps, _FEWEST_STEPS), round(steps * chosen.steps))
+
+
+def guided_part(timesteps: list[int], start: float, end: float) -> frozenset[int]:
+    """The timesteps between two shares (0..1) of the run."""
+    count = len(timesteps)
+    return frozenset(timesteps[round(start * count):round(end * count)])

@@ -1,0 +1,52 @@
+"""The GPU protocol's logic, at micro size on the CPU."""
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from benchmarks import bench, gpu
+from show1_engine.micro import configs
+from show1_engine.models.kinds import FIRST_FRAME_SR, INTERPOLATION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
+from show1_engine.stages.interpolate import InterpolateSettings
+from show1_engine.stages.keyframes import KeyframeSettings
+from show1_engine.stages.latent_expert_sr import LatentExpertSettings
+from show1_engine.stages.pixel_sr import PixelSRSettings
+
+
+@pytest.fixture(scope="module")
+def work() -> gpu.Workload:
+    unets = {kind: configs.unet_config(kind) for kind in (KEYFRAMES, INTERPOLATION, PIXEL_SR, LATENT_EXPERT)}
+    flat = {**unets[PIXEL_SR], "_class_name": "UNet2DConditionModel", "mid_block_type": "UNetMidBlock2DSimpleCrossAttn"}
+    for side in ("down_block_types", "up_block_types"):
+        flat[side] = [name.replace("3D", "2D") for name in flat[side]]
+    return gpu.Workload({**unets, FIRST_FRAME_SR: flat}, configs.vae_config(), configs.t5_config(),
+                        KeyframeSettings(8, 8, 2, 6, 2.0), InterpolateSettings(6, 2.0), PixelSRSettings(2, 2.0),
+                        PixelSRSettings(2, 2.0), LatentExpertSettings(32, 32, 6, 2.0))
+
+
+def test_every_stage_is_measured(work, tmp_path):
+    result = gpu.measure(work, "cpu")
+    for preset, evaluations in (("reference", 12), ("fast", 6)):
+        rows = result[preset]
+        assert list(rows) == ["text", KEYFRAMES, INTERPOLATION, FIRST_FRAME_SR, PIXEL_SR, LATENT_EXPERT]
+        assert rows[KEYFRAMES]["evaluations"] == rows[INTERPOLATION]["evaluations"] == evaluations
+        assert all(row["seconds"] > 0 and not row["out of memory"] for row in rows.values())
+        assert all(row["flops"] > 0 for name, row in rows.items() if name != "text")
+    assert result["against the baseline"].keys() == work.unets.keys()
+    whole = {"date": "2000-01-01", "device": "cpu", "torch": torch.__version__, "peak TFLOP/s": 1.0,
+             "runs": [result, {"limit GB": 8, "failed": 1}]}
+    page = bench.write(whole, tmp_path, gpu.markdown)
+    assert "| fast | pixel_sr |" in page.read_text() and "Failed with code 1" in page.read_text()
+    assert json.loads(next(tmp_path.glob("*.json")).read_text())["runs"][1] == {"limit GB": 8, "failed": 1}
+
+
+def test_a_stage_that_runs_out_of_memory_is_noted_and_the_next_ones_run(work, monkeypatch):
+    def fails(*_):
+        raise torch.cuda.OutOfMemoryError
+
+    monkeypatch.setitem(gpu._STAGES, INTERPOLATION, fails)
+    rows = gpu.cascade(replace(work, keyframes=KeyframeSettings(8, 8, 2, 1, 1.0)), gpu.PlainRuntime("cpu"),
+                       torch.device("cpu"))
+    assert [kind for kind, row in rows.items() if row["out of memory"]] == [INTERPOLATION]
+    assert rows[LATENT_EXPERT]["evaluations"] > 0
