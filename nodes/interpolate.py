@@ -8,7 +8,7 @@ from ..show1_engine.models.bundle import Show1Model
 from ..show1_engine.stages.interpolate import FACTOR, STAGE, InterpolateSettings, interpolate
 from ..show1_engine.stages.keyframes import FPS
 from .schema import (cfg_input, cut_aware_input, images_input, model_input, negative_input, positive_input,
-                     sampler_input, schema, seed_input, steps_input, tiling_input)
+                     preset_input, sampler_input, schema, seed_input, steps_input, tiling_input)
 from .sockets import Conditioning, texts
 
 
@@ -25,15 +25,17 @@ class Show1Interpolate(io.ComfyNode):
                     negative_input("The released script leaves it empty here."),
                     steps_input(75), cfg_input(4.0), seed_input(),
                     io.Float.Input("fps", default=FPS, min=0.01, max=240.0, step=0.01, optional=True,
-                                   tooltip="Frames per second of the input; the output's are four times that."),
+                                   tooltip="Frames per second of the input, 0.01 to 240; connect it from the node "
+                                       "that made or loaded the frames. The output has four times as many."),
                     sampler_input(), tiling_input(),
-                    cut_aware_input("over a cut the last frame is held, nothing is invented between two scenes")],
+                    cut_aware_input("over a cut the last frame is held, nothing is invented between two scenes"),
+                    preset_input()],
             outputs=[io.Image.Output(display_name="images"), io.Float.Output(display_name="fps")])
 
     @classmethod
     def execute(cls, model: Show1Model, images: Tensor, positive: Conditioning, steps: int, cfg: float, seed: int,
                 negative: Conditioning | None = None, fps: float = FPS, sampler: str = "default", tiling: int = 0,
-                cut_aware: bool = True) -> io.NodeOutput:
-        settings = InterpolateSettings(steps, cfg, seed, sampler, tiling, cut_aware)
+                cut_aware: bool = True, preset: str = "reference") -> io.NodeOutput:
+        settings = InterpolateSettings(steps, cfg, seed, sampler, tiling, cut_aware, preset)
         images = interpolate(model, images, *texts(STAGE, positive, negative), settings, host.ComfyReport())
         return io.NodeOutput(host.to_output(images), fps * FACTOR)

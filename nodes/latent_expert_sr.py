@@ -9,7 +9,7 @@ from ..show1_engine import host
 from ..show1_engine.models.bundle import Show1Model
 from ..show1_engine.stages.latent_expert_sr import STAGE, LatentExpertSettings, latent_expert_sr
 from .schema import (cfg_input, color_match_input, cut_aware_input, images_input, model_input, negative_input,
-                     positive_input, sampler_input, schema, seed_input, steps_input, tiling_input)
+                     positive_input, preset_input, sampler_input, schema, seed_input, steps_input, tiling_input)
 from .sockets import Conditioning, texts
 
 
@@ -26,30 +26,35 @@ class Show1LatentExpertSR(io.ComfyNode):
                     images_input(),
                     positive_input("OpenCLIP"),
                     negative_input("The released script says \"low resolution, blur\" here."),
-                    io.Int.Input("width", default=576, min=0, max=8192, tooltip=f"Pixels; trained on 576. {follow}"),
-                    io.Int.Input("height", default=320, min=0, max=8192, tooltip=f"Pixels; trained on 320. {follow}"),
+                    io.Int.Input("width", default=576, min=0, max=8192,
+                                 tooltip=f"Pixels, up to 8192; trained on 576. {follow}"),
+                    io.Int.Input("height", default=320, min=0, max=8192,
+                                 tooltip=f"Pixels, up to 8192; trained on 320. {follow}"),
                     steps_input(50), cfg_input(15.0),
                     io.Float.Input("strength", default=0.8, min=0.0, max=1.0, step=0.01,
-                                   tooltip="How far up the noise the clip starts: 0 keeps it, 1 starts from noise. "
+                                   tooltip="How far up the noise the clip starts, 0 (keeps it) to 1 (noise alone). "
                                            "steps x strength steps are run; the expert was trained up to 0.9."),
                     seed_input(),
                     io.Vae.Input("vae", optional=True,
                                  tooltip="Another VAE of Stable Diffusion 1.5's type instead of the model's own."),
                     sampler_input(),
                     io.Int.Input("window", default=32, min=1, max=1024, optional=True,
-                                 tooltip="Frames sampled together. Trained on short clips; more cost memory."),
+                                 tooltip="Frames sampled together, 1 to 1024; more cost memory."),
                     io.Int.Input("overlap", default=8, min=0, max=512, optional=True,
-                                 tooltip="Frames that neighbouring windows share; they are averaged at every step."),
-                    tiling_input(), color_match_input("none"), cut_aware_input("no window reaches across a cut")],
+                                 tooltip="Frames that neighbouring windows share, 0 to 512, averaged at every step; "
+                                            "less than the window."),
+                    tiling_input(), color_match_input("none"), cut_aware_input("no window reaches across a cut"),
+                    preset_input()],
             outputs=[io.Image.Output(display_name="images")])
 
     @classmethod
     def execute(cls, model: Show1Model, images: Tensor, positive: Conditioning, width: int, height: int, steps: int,
                 cfg: float, strength: float, seed: int, negative: Conditioning | None = None, vae: Any = None,
                 sampler: str = "default", window: int = 32, overlap: int = 8, tiling: int = 0,
-                color_match: str = "none", cut_aware: bool = True) -> io.NodeOutput:
+                color_match: str = "none", cut_aware: bool = True,
+                preset: str = "reference") -> io.NodeOutput:
         settings = LatentExpertSettings(width, height, steps, cfg, strength, seed, sampler, window, overlap, tiling,
-                                        color_match, cut_aware)
+                                        color_match, cut_aware, preset)
         codec = None if vae is None else host.ComfyVae(vae)
         images = latent_expert_sr(model, images, *texts(STAGE, positive, negative), settings, codec,
                                   host.ComfyReport())

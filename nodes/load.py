@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..show1_engine import host
 from ..show1_engine.checkpoints.find import Found, find_models, find_text_encoders
-from ..show1_engine.checkpoints.registry import absent, advice
+from ..show1_engine.checkpoints.registry import ABSENT, absent, advice
 from ..show1_engine.errors import CheckpointError
 from ..show1_engine.loading import DTYPES, load_model, load_text_encoder
 from ..show1_engine.micro.export import WEIGHTS
@@ -15,7 +15,6 @@ from .sockets import Model, TextEncoder
 def _options(found: dict[str, Found], text_encoders: bool = False) -> list[str]:
     """What is there, then the published ones that are not, marked."""
     return [*found, *absent(found, text_encoders)]
-
 
 
 def _models() -> dict[str, Found]:
@@ -30,14 +29,26 @@ def _bundled(found: dict[str, Found]) -> dict[str, Found]:
     return {f"micro/{name}": item for name, item in found.items()}
 
 
-def _chosen(node: str, found: dict[str, Found], name: str) -> Found:
-    if name in found:
-        return found[name]
-    if advice(name):
-        raise CheckpointError(f"{node}: {advice(name)}")
+def _missing(found: dict[str, Found], name: str) -> str | None:
+    """Why there is no model of that name and how to get it; None if there is one."""
+    if name.removesuffix(ABSENT) in found:
+        return None
+    if known := advice(name):
+        return known
     there = ", ".join(found) or "none"
-    raise CheckpointError(f"{node}: there is no '{name}'. Put it into models/show1 as a diffusers-layout folder "
-                          f"(or a .safetensors from 'convert') and press R. Found: {there}")
+    return (f"there is no '{name}'. Put it into models/show1 as a diffusers-layout folder (or a .safetensors from "
+            f"'convert') and press R. Found: {there}")
+
+
+def _chosen(node: str, found: dict[str, Found], name: str) -> Found:
+    if missing := _missing(found, name):
+        raise CheckpointError(f"{node}: {missing}")
+    return found[name.removesuffix(ABSENT)]
+
+
+def _valid(found: dict[str, Found], name: str | None) -> bool | str:
+    """For the host, which asks when Run is pressed: before any stage has worked. A linked name is not known yet."""
+    return name is None or _missing(found, name) or True
 
 
 def _dtype_input() -> io.Input:
@@ -60,6 +71,10 @@ class Show1LoadModel(io.ComfyNode):
             outputs=[Model.Output(display_name="model")])
 
     @classmethod
+    def validate_inputs(cls, model_name: str | None = None) -> bool | str:
+        return _valid(_models(), model_name)
+
+    @classmethod
     def execute(cls, model_name: str, weight_dtype: str = "default") -> io.NodeOutput:
         found = _chosen("Show1LoadModel", _models(), model_name)
         return io.NodeOutput(load_model(found.path, host.ComfyRuntime(), weight_dtype, model_name))
@@ -78,6 +93,10 @@ class Show1LoadTextEncoder(io.ComfyNode):
                                            "models/diffusers, and the bundled micro ones."),
                     _dtype_input()],
             outputs=[TextEncoder.Output(display_name="text_encoder")])
+
+    @classmethod
+    def validate_inputs(cls, name: str | None = None) -> bool | str:
+        return _valid(_text_encoders(), name)
 
     @classmethod
     def execute(cls, name: str, weight_dtype: str = "default") -> io.NodeOutput:

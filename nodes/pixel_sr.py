@@ -5,12 +5,14 @@ from torch import Tensor
 
 from ..show1_engine import host
 from ..show1_engine.models.bundle import Show1Model
+from ..show1_engine.sampling.presets import PRESETS, steps_of
 from ..show1_engine.sampling.windows import chained_windows
 from ..show1_engine.stages.common import shifted
 from ..show1_engine.stages.pixel_sr import (FIRST_FRAME_SETTINGS, STAGE, WINDOW, PixelSRSettings, first_frame_sr,
                                             pixel_sr)
 from .schema import (cfg_input, color_match_input, cut_aware_input, images_input, model_input, negative_input,
-                     noise_level_input, positive_input, sampler_input, schema, seed_input, steps_input, tiling_input)
+                     noise_level_input, positive_input, preset_input, sampler_input, schema, seed_input, steps_input,
+                     tiling_input)
 from .sockets import Conditioning, Model, texts
 
 _FIRST = FIRST_FRAME_SETTINGS
@@ -40,9 +42,9 @@ class Show1PixelSR(io.ComfyNode):
                     noise_level_input(_FIRST.noise_level, "first_frame_noise_level", optional=True),
                     sampler_input(), tiling_input(), color_match_input("none"),
                     io.Float.Input("scale", default=4.0, min=0.25, max=16.0, step=0.05, optional=True,
-                                   tooltip="Output size over input size. The model's own is 4; others are resampled "
-                                           "from it."),
-                    cut_aware_input("a cut starts a new chain of windows")],
+                                   tooltip="Output size over input size, 0.25 to 16. The model's own is 4; others are "
+                                           "resampled from it."),
+                    cut_aware_input("a cut starts a new chain of windows"), preset_input()],
             outputs=[io.Image.Output(display_name="images")])
 
     @classmethod
@@ -51,14 +53,17 @@ class Show1PixelSR(io.ComfyNode):
                 first_frame_model: Show1Model | None = None, first_frame_steps: int = _FIRST.steps,
                 first_frame_cfg: float = _FIRST.cfg, first_frame_noise_level: int = _FIRST.noise_level,
                 sampler: str = "default", tiling: int = 0, color_match: str = "none", scale: float = 4.0,
-                cut_aware: bool = True) -> io.NodeOutput:
+                cut_aware: bool = True, preset: str = "reference") -> io.NodeOutput:
         text = texts(STAGE, positive, negative)
-        settings = PixelSRSettings(steps, cfg, noise_level, seed, sampler, tiling, color_match, scale, cut_aware)
+        settings = PixelSRSettings(steps, cfg, noise_level, seed, sampler, tiling, color_match, scale, cut_aware,
+                                   preset)
         report = bar = host.ComfyReport()
         if first_frame is None and first_frame_model is not None:
-            total = first_frame_steps + steps * len(chained_windows(len(images), WINDOW))
-            first = PixelSRSettings(first_frame_steps, first_frame_cfg, first_frame_noise_level, seed, sampler)
+            count = steps_of(PRESETS[preset], first_frame_steps)
+            total = count + steps_of(PRESETS[preset], steps) * len(chained_windows(len(images), WINDOW))
+            first = PixelSRSettings(first_frame_steps, first_frame_cfg, first_frame_noise_level, seed, sampler,
+                                    preset=preset)
             first_frame = first_frame_sr(first_frame_model, images, *text, first, shifted(bar, 0, total))
-            report = shifted(bar, first_frame_steps, total)
+            report = shifted(bar, count, total)
         images = pixel_sr(model, images, *text, settings, first_frame, report)
         return io.NodeOutput(host.to_output(images))

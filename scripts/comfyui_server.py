@@ -31,7 +31,7 @@ PACK_NAME = "show-1"
 BASE_FOLDERS = ("custom_nodes", "models", "input", "output", "temp", "user")
 # Binary websocket messages: a picture, text on a node, a picture with its node.
 PREVIEW, TEXT, PREVIEW_WITH_METADATA = 1, 3, 4
-BYPASSED = 4        # a node's mode in the editor
+MUTED, BYPASSED = 2, 4      # a node's mode in the editor
 
 
 class ServerError(RuntimeError):
@@ -274,7 +274,7 @@ class _Follower:
 def ui_to_api(workflow: dict, object_info: dict[str, dict]) -> dict[str, dict]:
     """The API-format prompt of a workflow saved by the editor, made as the editor makes it.
 
-    For graphs without subgraphs and muted nodes; notes are left out, and bypassed nodes hand on their first input of an
+    For graphs without subgraphs; notes and muted nodes are left out, and bypassed nodes hand on their first input of an
     output's type. Raises KeyError for an unknown node.
     """
     sources = {link[0]: (link[1], link[2]) for link in workflow["links"]}
@@ -289,7 +289,7 @@ def ui_to_api(workflow: dict, object_info: dict[str, dict]) -> dict[str, dict]:
 
     prompt = {}
     for node in workflow["nodes"]:
-        if node["type"] in ("Note", "MarkdownNote") or node.get("mode") == BYPASSED:
+        if node["type"] in ("Note", "MarkdownNote") or node.get("mode") in (MUTED, BYPASSED):
             continue
         inputs = _widget_values(node, object_info[node["type"]])
         inputs |= {i["name"]: source(i["link"]) for i in node.get("inputs", []) if i.get("link") is not None}

@@ -16,13 +16,17 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 
 # What the bare frontend logs on a machine without internet or accounts. Anything else is a finding.
 NOISE = re.compile(r"net::ERR_|status of 404|Failed to fetch releases|Content Security Policy|Sign in error|"
-                   r"setting 'value'|cleanup event listeners")
+                   r"setting 'value'|cleanup event listeners|Error fetching file size")
 
 READY = """() => window.app?.graph && window.app.canvas && window.app.vueAppReady !== false &&
     Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 20"""
 
 NODES = """() => window.app.graph.nodes.map(n => ({
     id: n.id, type: n.type, known: n.type in window.LiteGraph.registered_node_types, errors: !!n.has_errors}))"""
+
+SET_WIDGETS = """([name, value]) => [window.app.graph, ...(window.app.graph.subgraphs?.values() ?? [])]
+    .flatMap(graph => graph.nodes).flatMap(node => node.widgets ?? []).filter(widget => widget.name === name)
+    .forEach(widget => { widget.value = value; widget.callback?.(value) })"""
 
 DIALOGS = """() => [...document.querySelectorAll('.p-dialog, [role=dialog], .p-toast-message, [role=alert]')]
     .filter(e => e.getClientRects().length).map(e => e.innerText.trim()).filter(text => text.length > 20)"""
@@ -69,6 +73,7 @@ class Page:
     def __init__(self, server: Server, context):
         self.server, self.complaints, self.queued = server, [], []
         context.route("**/*", self._local_only)
+        context.add_init_script("localStorage.setItem('vueNodesBannerDismissed', 'true')")
         self.page = context.new_page()
         self.page.on("console", lambda m: self._complain(m.text) if m.type == "error" else None)
         self.page.on("pageerror", lambda error: self._complain(str(error)))
@@ -76,9 +81,15 @@ class Page:
         self.page.goto(server.url, wait_until="domcontentloaded", timeout=120_000)
         self.page.wait_for_function(READY, timeout=120_000)
         self.page.wait_for_timeout(1500)
-        self.command("Comfy.NewBlankWorkflow")      # the default graph's missing checkpoint is no finding
+        self.blank()      # the default graph's missing checkpoint is no finding
+
+    def blank(self) -> None:
+        """An empty graph; what was complained about before is forgotten."""
+        self.page.keyboard.press("Escape")
+        self.command("Comfy.NewBlankWorkflow")
         self.page.wait_for_timeout(800)
         self.complaints.clear()
+        self.queued.clear()
 
     def _local_only(self, route) -> None:
         local = route.request.url.startswith((self.server.url, "data:", "blob:"))
@@ -95,12 +106,28 @@ class Page:
     def command(self, name: str) -> None:
         self.page.evaluate("(name) => window.app.extensionManager.command.execute(name)", name)
 
+    def setting(self, name: str, value) -> None:
+        self.page.evaluate("([name, value]) => window.app.extensionManager.setting.set(name, value)", [name, value])
+
     def load(self, workflow: dict) -> None:
         self.page.evaluate("(w) => { window.app.loadGraphData(w, true, true) }", workflow)
         self.page.wait_for_timeout(2000)
 
     def nodes(self) -> list[dict]:
         return self.page.evaluate(NODES)
+
+    def set_widgets(self, name: str, value) -> None:
+        """Give every widget of that name the value, inside subgraphs too."""
+        self.page.evaluate(SET_WIDGETS, [name, value])
+
+    def add_by_search(self, text: str) -> None:
+        """Put the first hit of the node search into the graph, as a user does."""
+        self.command("Workspace.SearchBox.Toggle")
+        self.page.wait_for_timeout(800)
+        self.page.keyboard.type(text)
+        self.page.wait_for_timeout(1500)
+        self.page.keyboard.press("Enter")
+        self.page.wait_for_timeout(1200)
 
     def dialogs(self) -> list[str]:
         return self.page.evaluate(DIALOGS)

@@ -1,0 +1,151 @@
+"""Every template and blueprint of the pack, as a user meets it in the editor."""
+import json
+import urllib.parse
+from pathlib import Path
+
+import av
+import pytest
+import torch
+from comfyui_server import PACK, ui_to_api
+
+from show1_engine.video import write_mp4
+
+TEMPLATES = sorted((PACK / "workflows").glob("*.json"))
+BLUEPRINTS = sorted((PACK / "subgraphs").glob("*.json"))
+LOADERS = {"Show1LoadModel", "Show1LoadTextEncoder"}
+WIRE = """() => {
+    const graph = window.app.graph, stage = graph.nodes[0], add = (type) => {
+        const node = window.LiteGraph.createNode(type); graph.add(node); return node };
+    const save = add('SaveVideo');
+    if (stage.outputs[0].type === 'VIDEO') { stage.connect(0, save, 0); return }
+    const load = add('LoadVideo'), parts = add('GetVideoComponents'), create = add('CreateVideo');
+    load.connect(0, parts, 0); parts.connect(0, stage, 0); stage.connect(0, create, 0); create.connect(0, save, 0) }"""
+
+
+def named(files: list[Path]) -> dict:
+    return {"argvalues": files, "ids": [file.stem for file in files]}
+
+
+@pytest.fixture(scope="module")
+def clip(server) -> str:
+    """A video in the input folder."""
+    write_mp4(server.base / "input" / "clip.mp4", torch.rand(5, 16, 16, 3), 2.0)
+    return "clip.mp4"
+
+
+@pytest.fixture(scope="module")
+def editor(browser):
+    with browser.page() as page:
+        yield page
+
+
+@pytest.fixture
+def page(editor):
+    """One page for all of this file: it takes seconds to open."""
+    editor.blank()
+    return editor
+
+
+def linked_models(workflow: dict) -> set[str]:
+    """The files that the editor offers to download if they are missing."""
+    return {model["name"] for node in workflow["nodes"] for model in node["properties"].get("models", [])}
+
+
+def runs_here(workflow: dict) -> bool:
+    return all(node["widgets_values"][0].startswith("micro/") for node in workflow["nodes"] if node["type"] in LOADERS)
+
+
+def run_from_the_editor(server, page, clip: str, picture: Path) -> list[av.VideoFrame]:
+    """Run pressed, with few steps: no complaint, and a video that plays."""
+    page.set_widgets("steps", 2)
+    page.set_widgets("file", clip)
+    entry = page.wait_for(page.press_run())
+    page.picture(picture)
+    assert entry["status"]["status_str"] == "success", entry["status"]["messages"][-1]
+    assert [node for node in page.nodes() if node["errors"]] == []
+    assert page.dialogs() == [] and page.complaints == []
+    saved, = [item for output in entry["outputs"].values() for item in output.get("images", [])
+              if item["type"] == "output" and item["filename"].endswith(".mp4")]
+    with av.open(str(server.base / "output" / saved["subfolder"] / saved["filename"])) as video:
+        return list(video.decode(video=0))
+
+
+@pytest.mark.parametrize("file", **named(TEMPLATES))
+def test_template(server, page, clip, file, tmp_path):
+    """Opened, compared with its API form, run: no red node, no complaint, no dialog but the one for linked models."""
+    workflow = json.loads(file.read_text())
+    page.load(workflow)
+    assert [node for node in page.nodes() if not node["known"] or node["errors"]] == []
+    missing = linked_models(workflow)
+    for dialog in page.dialogs():
+        assert "Missing Models" in dialog and any(name in dialog for name in missing), dialog
+    assert page.complaints == []
+    assert without_file(page.api_prompt()) == without_file(ui_to_api(workflow, server.object_info()))
+    if runs_here(workflow):
+        assert page.dialogs() == []
+        assert len(run_from_the_editor(server, page, clip, tmp_path / "after.png")) > 4
+
+
+def without_file(prompt: dict) -> dict:
+    """The video is the user's; the editor adds its own preview of it."""
+    for node in prompt.values():
+        if node["class_type"] == "LoadVideo":
+            node["inputs"] = {}
+    return prompt
+
+
+@pytest.mark.parametrize("file", **named(TEMPLATES))
+def test_template_is_offered(server, file):
+    """Listed, served, with a thumbnail; only core's nodes and ours; notes inside."""
+    workflow, info = json.loads(file.read_text()), server.object_info()
+    assert file.stem in server.get("/api/workflow_templates")["show-1"]
+    address = f"/api/workflow_templates/show-1/{urllib.parse.quote(file.stem)}"
+    assert server.get(f"{address}.json") == workflow
+    status, picture = server.request("GET", f"{address}.jpg")
+    assert status == 200 and picture.startswith(b"\xff\xd8")
+    types = {node["type"] for node in workflow["nodes"]}
+    assert "MarkdownNote" in types
+    for kind in types - {"MarkdownNote", "Note"}:
+        assert kind.startswith("Show1") or info[kind]["python_module"].split(".")[0] in ("nodes", "comfy_extras"), kind
+
+
+def inner_prompt(file: Path, object_info: dict) -> dict:
+    """The graph inside a blueprint in API form; what comes in from outside is left as it is saved."""
+    graph, = json.loads(file.read_text())["definitions"]["subgraphs"]
+    outside = {link["id"] for link in graph["links"] if link["origin_id"] < 0}
+    for node in graph["nodes"]:
+        for entry in node["inputs"]:
+            entry["link"] = None if entry["link"] in outside else entry["link"]
+    links = [[link["id"], link["origin_id"], link["origin_slot"]] for link in graph["links"]]
+    return ui_to_api({"nodes": graph["nodes"], "links": links}, object_info)
+
+
+def constants(prompt: dict) -> dict:
+    """Every node's values that are not links. A node inside a subgraph is called OUTER:INNER."""
+    return {key.split(":")[-1]: {name: value for name, value in node["inputs"].items() if not isinstance(value, list)}
+            for key, node in prompt.items()}
+
+
+@pytest.mark.parametrize("file", **named(BLUEPRINTS))
+def test_blueprint(server, page, clip, file, tmp_path):
+    """Found by the node search, put into an empty graph, wired to a video and run."""
+    assert file.stem in {entry["name"] for entry in server.get("/api/global_subgraphs").values()}
+    assert file.read_text().isascii()       # 0.3.75 reads it in the system's encoding
+    page.add_by_search(file.stem)
+    assert constants(page.api_prompt()) == constants(inner_prompt(file, server.object_info()))
+    page.page.evaluate(WIRE)
+    nodes = page.nodes()
+    assert len(nodes) > 1 and all(node["known"] and not node["errors"] for node in nodes)
+    assert len(run_from_the_editor(server, page, clip, tmp_path / "after.png")) > 4
+
+
+def test_newer_look(page, tmp_path):
+    """The editor's other way to draw nodes takes the template as well."""
+    page.setting("Comfy.VueNodes.Enabled", True)
+    try:
+        page.load(json.loads((PACK / "workflows" / "Show-1 Text to Video.json").read_text()))
+        page.picture(tmp_path / "newer.png")
+        assert page.page.locator("[data-node-id]").count() >= 17
+        assert [text for text in page.dialogs() if "legacy design" not in text] == page.complaints == []
+    finally:
+        page.setting("Comfy.VueNodes.Enabled", False)
