@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import time
 import warnings
@@ -23,6 +24,7 @@ SHEET_COLUMNS, SHEET_FRAMES = 4, 16
 
 def main() -> None:
     options = parse_arguments()
+    signal.signal(signal.SIGINT, signal.default_int_handler)    # a shell's background job would ignore it
     warnings.simplefilter("ignore")     # what other packages have to say about each other
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")     # spinning threads made a busy machine three times slower
     if missing := missing_packages(PACK / "requirements.txt"):
