@@ -38,8 +38,8 @@ from .baseline import one_by_one, plain_twin
 OURS, PLAIN, PLAIN_FUSED = "ours", "baseline", "baseline, fused attention"
 Progress = Callable[[str], None]
 # Frames, rows, columns of one forward: interpolation as in the paper, the others smaller, for a CPU's sake.
-FORWARDS = {"show-1-interpolation": (5, 40, 64), "show-1-base": (8, 20, 32), "IF-II-L": (1, 80, 128),
-            "show-1-sr1": (8, 40, 64), "show-1-sr2": (4, 20, 36)}
+FORWARDS = {"show-1-interpolation": (5, 40, 64), "show-1-base": (8, 24, 32), "IF-II-L": (1, 80, 128),
+            "show-1-sr1": (8, 48, 64), "show-1-sr2": (4, 24, 40)}
 _MICRO_WINDOWS = {KEYFRAMES: 1, INTERPOLATION: 1, PIXEL_SR: 4, LATENT_EXPERT: 29 / FRAMES}  # of the whole clip
 _TOLERANCE = 1e-4
 
