@@ -55,7 +55,7 @@ def load_text_encoder(path: Path, runtime: Runtime, weight_dtype: str = "default
 
 
 def filled(role: str, network: nn.Module, keyed: nn.Module, found: tuple[dict[str, Tensor], Path], runtime: Runtime,
-            weight_dtype: str = "default") -> Handle:
+           weight_dtype: str = "default") -> Handle:
     """A handle on `network`, whose part `keyed` has the file's keys."""
     weights, file = found
     parameters = sum(value.numel() for value in weights.values())

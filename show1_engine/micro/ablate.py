@@ -16,6 +16,7 @@ from ..host import PlainRuntime
 from ..loading import load_model
 from ..models.bundle import Show1Model
 from ..models.kinds import KEYFRAMES, LATENT_EXPERT, PIXEL_SR
+from ..models.memory import unet_bytes
 from .configs import FRAMES, SR_SIZE
 from .evaluate import SPOIL, Judge, drawn, psnr, resized, ssim
 from .export import export_run
@@ -23,8 +24,9 @@ from .recogniser import ATTRIBUTES, Reading, accuracy, read_clip
 from .world import Scene, frame_times
 
 EXPERTS = {"latent_expert": "0-900", "latent_expert_full": "0-1000"}
-WAYS = ("pixel keyframes, pixel SR", "pixel keyframes, pixel SR, latent expert", "pixel keyframes, latent expert",
-        "latents alone")
+WAYS = {  # and the stage of each that holds most
+    "pixel keyframes, pixel SR": PIXEL_SR, "pixel keyframes, pixel SR, latent expert": PIXEL_SR,
+    "pixel keyframes, latent expert": LATENT_EXPERT, "latents alone": LATENT_EXPERT}
 Progress = Callable[[str], None]
 
 
@@ -72,7 +74,8 @@ def _steps(runs: Path) -> int:
 
 def _ways(judge: Judge, experts: dict[tuple[str, int], Show1Model], clips: int, rows: list[Tensor],
           progress: Progress) -> dict[str, Any]:
-    """Text to eight frames of 64x64 in four ways: recogniser's shares, seconds, memory of the largest stage.
+    """Text to eight frames of 64x64 in four ways: recogniser's shares, seconds, estimated activations
+    of the largest stage in MB.
 
     "latents alone" is the expert of all timesteps (seed 1) drawing from pure noise.
     """
@@ -90,7 +93,14 @@ def _ways(judge: Judge, experts: dict[tuple[str, int], Show1Model], clips: int, 
     names = (*ATTRIBUTES, "texture")
     return {way: {**{name: round(share, 3) for name, share in accuracy(found, scenes, names).items()},
                   "all but texture": round(accuracy(found, scenes)["all"], 3),
-                  "seconds": round(seconds[way] / clips, 2)} for way, found in readings.items()}
+                  "seconds": round(seconds[way] / clips, 2), "MB": _activations(judge, WAYS[way])}
+            for way, found in readings.items()}
+
+
+def _activations(judge: Judge, kind: str) -> float:
+    """Estimated memory of one forward on eight frames of 64x64, in MB."""
+    side = SR_SIZE // 4 if kind == LATENT_EXPERT else SR_SIZE
+    return round(unet_bytes(judge.models[kind].network.config, 1, FRAMES, side, side, torch.float32) / 1e6, 1)
 
 
 def _all_ways(judge: Judge, full: Show1Model, scene: Scene, seed: int) -> dict[str, tuple[Tensor, float]]:
@@ -152,8 +162,8 @@ def _sheet(rows: list[Tensor], path: Path) -> None:
 def markdown(results: dict[str, Any]) -> str:
     """The two tables of `docs/ablations.md`."""
     ways = results["ways"]
-    lines = ["| way | all words right | texture obeyed | seconds |", "|---|---|---|---|"]
-    lines += [f"| {way} | {n['all but texture']:.0%} | {n['texture']:.0%} | {n['seconds']} |"
+    lines = ["| way | all words right | texture obeyed | seconds | activations, MB |", "|---|---|---|---|---|"]
+    lines += [f"| {way} | {n['all but texture']:.0%} | {n['texture']:.0%} | {n['seconds']} | {n['MB']} |"
               for way, n in ways.items()]
     spoils = list(SPOIL)
     lines += ["", "| expert's timesteps | seed | " + " | ".join(f"{spoil}: PSNR, SSIM, texture" for spoil in spoils)

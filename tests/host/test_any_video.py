@@ -81,11 +81,11 @@ def test_interpolate(succeed, template, footage, count):
 
 def test_the_plan_and_the_time_left_are_on_the_node(run, template, footage):
     """The plan is said before the first step, the time left while it runs."""
-    result = run(template(UPSCALE, footage(8), steps=6))
+    result = run(template(UPSCALE, footage(15), steps=3))
     assert result.status == "success", result.message
     texts = [text for _, text in result.texts]
-    assert texts[0].startswith("8 frames 30x18 -> 120x72, in 1 window") and "beside the weights; 6 steps" in texts[0]
-    assert texts[-1].startswith("step 6 of 6, 0 s left\n8 frames")
+    assert texts[0].startswith("15 frames 30x18 -> 120x72, in 2 windows") and "beside the weights; 6 steps" in texts[0]
+    assert texts[-1].startswith("step 6 of 6, 0 s left\n15 frames")
 
 
 @pytest.mark.parametrize("name", [UPSCALE, INTERPOLATE])

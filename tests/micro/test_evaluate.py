@@ -53,6 +53,22 @@ def test_a_whole_evaluation(tmp_path, monkeypatch):
     assert set(results["seconds a call"]) == set(REPOSITORIES)
 
 
+def test_ablations_from_training_to_tables(tmp_path, monkeypatch, capsys):
+    """One step of training and one clip: at chance, so only what is written is checked."""
+    from show1_engine.micro.codec import train_vae
+    quick = {name: {**settings, "steps": 5} for name, settings in cli.SETTINGS.items()}
+    monkeypatch.setattr("show1_engine.micro.evaluate.SETTINGS", quick)
+    train_vae(tmp_path / "runs" / "vae", minutes=1e-4)
+    picture = tmp_path / "ways.png"
+    assert main(["micro", "ablate", "--runs", str(tmp_path / "runs"), "--seeds", "1", "--steps", "1", "--clips", "1",
+                 "--json", str(tmp_path / "numbers.json"), "--picture", str(picture)]) == 0
+    results = json.loads((tmp_path / "numbers.json").read_text())
+    assert set(results["timesteps"]) == {"input", "0-900", "0-1000"} and results["steps"] == 1
+    ways = results["ways"]
+    assert ways["pixel keyframes, pixel SR"]["MB"] > 2 * ways["pixel keyframes, latent expert"]["MB"]
+    assert "| latents alone |" in capsys.readouterr().out and picture.stat().st_size > 1000
+
+
 def test_missing_stages_are_completed(tmp_path):
     folder = models(tmp_path)
     assert all((folder / name / "unet" / "config.json").is_file() for name in REPOSITORIES.values())
