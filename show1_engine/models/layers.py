@@ -99,6 +99,14 @@ class TransformerBlock(nn.Module):
         return x + self.ff(self.norm3(x))
 
 
+def over_frames(x: Tensor, frames: int) -> Tensor:
+    """(B*F, C, H, W) as (B, C, F, H*W). Channels last stays so, without a copy."""
+    if not x.is_contiguous(memory_format=torch.channels_last):
+        return rearrange(x, "(b f) c h w -> b c f (h w)", f=frames)
+    rows = x.permute(0, 2, 3, 1)
+    return rows.view(-1, frames, rows.shape[1] * rows.shape[2], rows.shape[3]).permute(0, 3, 1, 2)
+
+
 class TemporalTransformer(nn.Module):
     """Self-attention over the frames of each pixel (both attentions), no positions, no mask, no text."""
 
@@ -111,14 +119,12 @@ class TemporalTransformer(nn.Module):
         self.proj_out = ops.Linear(inner, channels)
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
-        height, width = x.shape[-2:]
-        video = rearrange(x, "(b f) c h w -> b c f h w", f=frames)
-        tokens = rearrange(self.norm(video), "b c f h w -> (b h w) f c")
-        tokens = self.proj_in(tokens)
+        video = over_frames(x, frames)
+        tokens = self.proj_in(rearrange(self.norm(video), "b c f p -> (b p) f c"))
         for block in self.transformer_blocks:
             tokens = block(tokens)
         tokens = self.proj_out(tokens)
-        return x + rearrange(tokens, "(b h w) f c -> (b f) c h w", h=height, w=width)
+        return x + rearrange(tokens, "(b h w) f c -> (b f) c h w", h=x.shape[2], w=x.shape[3])
 
 
 class _OverFrames:
@@ -148,7 +154,7 @@ class TemporalConv(nn.Module):
                              _frame_conv(ops)(channels, channels, (3, 1, 1)))
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
-        h = rearrange(x, "(b f) c h w -> b c f (h w)", f=frames)
+        h = over_frames(x, frames)
         for step in (self.conv1, self.conv2, self.conv3, self.conv4):
             h = step(h)
         return x + rearrange(h, "b c f (h w) -> (b f) c h w", h=x.shape[-2])

@@ -227,6 +227,12 @@ class _Step:
         return self.text.keys_values[self.names[layer]]
 
 
+def _laid_out(x: Tensor) -> Tensor:
+    """Channels last on a CPU: changes between pixels, tokens and frames are then views, and convolutions faster.
+    Elsewhere as it is: CUDA's group norm would undo it in every layer."""
+    return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
+
+
 class UNet(nn.Module):
     """A UNet of the cascade, built from its `config.json`.
 
@@ -329,7 +335,7 @@ class UNet(nn.Module):
         step = _Step(self._embed(sample, timestep, text, class_labels), text, frames, self._text_layer_names)
         if self.config.get("center_input_sample"):
             sample = 2 * sample - 1
-        x = self.conv_in(sample.transpose(1, 2).flatten(0, 1))
+        x = self.conv_in(_laid_out(sample.transpose(1, 2).flatten(0, 1)))
         if hasattr(self, "transformer_in"):
             x = self.transformer_in(x, frames)
         x = self._blocks(x, step)
