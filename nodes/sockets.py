@@ -27,13 +27,18 @@ def texts(stage: str, positive: Conditioning, negative: Conditioning | None,
     states = _states(stage, "positive", positive)
     if negative is not None:
         return states, _states(stage, "negative", negative)
-    empty = positive[0][1].get(_EMPTY)
+    empty = empty_prompt(positive)
     if empty is None and not guide:
         return states, states
     if empty is None:
         raise InputError(f"{stage}: 'negative' is not connected, and 'positive' does not come from Show1TextEncode, "
                          "which would bring the empty prompt along; connect a negative prompt")
     return states, empty
+
+
+def empty_prompt(positive: Conditioning) -> Tensor | None:
+    """The states of the empty prompt that Show1TextEncode sends along with a prompt's."""
+    return positive[0][1].get(_EMPTY)
 
 
 def _states(stage: str, name: str, value: Conditioning) -> Tensor:

@@ -13,7 +13,7 @@ from ..show1_engine.motion.objectives import OBJECTIVES
 from ..show1_engine.motion.targets import TARGETS
 from ..show1_engine.motion.training import STAGE, TIMESTEPS, MotionTraining, TrainSettings
 from .schema import images_input, model_input, positive_input, schema, seed_input
-from .sockets import Conditioning, texts
+from .sockets import Conditioning, empty_prompt, texts
 
 _DEFAULTS = TrainSettings()
 _cut_short: Counter[str] = Counter()  # trainings that a user stopped, by their settings
@@ -73,7 +73,11 @@ class Show1TrainMotionLoRA(io.ComfyNode):
                                      tooltip="Less memory for a third more time."),
                     io.Boolean.Input("mixed_precision", default=True, optional=True,
                                      tooltip="Compute in bfloat16 where the device can; the LoRA itself is kept in "
-                                             "float32.")],
+                                             "float32."),
+                    io.Float.Input("recolour", default=_DEFAULTS.recolour, min=0.0, max=1.0, step=0.05, optional=True,
+                                   tooltip="Share of steps, 0 to 1, that see the clip in other colours and without "
+                                           "words: the motion is then bound less to the clip's own. 0.8 on "
+                                           "show1-micro; keyframe models only.")],
             outputs=[io.LoraModel.Output(display_name="lora"), io.LossMap.Output(display_name="loss_map")])
 
     @classmethod
@@ -82,7 +86,8 @@ class Show1TrainMotionLoRA(io.ComfyNode):
                 **options: Any) -> io.NodeOutput:
         settings = TrainSettings(steps, rank, learning_rate, seed, **{"sample_every": 100, **options})
         sample = texts(STAGE, sample_positive or positive, None, guide=False) if settings.sample_every else None
-        training = MotionTraining(model, images, texts(STAGE, positive, positive)[0], settings, sample)
+        training = MotionTraining(model, images, texts(STAGE, positive, positive)[0], settings, sample,
+                                  empty_prompt(positive))
         try:
             training.run(host.ComfyReport())
         except host.cancelled():

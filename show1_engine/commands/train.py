@@ -61,7 +61,7 @@ def _training(args: argparse.Namespace, models: Path) -> MotionTraining:
     encoder = load_text_encoder(text_encoder_in(models, CLIP if args.expert else T5, paths[kind]), place)
     states = encoder.encode([args.prompt, args.sample_prompt or args.prompt, ""])
     return MotionTraining(load_model(paths[kind], place), _clip(args.clip), states[:1], _settings(args),
-                          (states[1:2], states[2:]))
+                          (states[1:2], states[2:]), states[2:])
 
 
 def _settings(args: argparse.Namespace) -> TrainSettings:

@@ -19,9 +19,11 @@ TEXT_DROP = 0.1
 NOISE_LEVELS = 300  # of pixel super-resolution's condition in training
 COSINE = cosine_alphas()
 LINEAR = linear_alphas()
-DECISIVE = (0.04, 0.3)  # signal levels where motion is decided: below, eight frames of noise show nothing; above, all
-FIRST_STEP = (0.005, 0.2)  # where a condition shows the picture, what is left to learn at high noise is the scale of
-# the predicted noise, whose error the first step of sampling multiplies by a hundred, and where a texture begins
+# Signal levels where most is decided. Motion is between 0.04 and 0.3: below, eight frames of noise show nothing; above,
+# all. At the lowest, sampling's first, the error in the predicted noise's scale is multiplied by a hundred: grain.
+DECISIVE = (0.005, 0.3)
+SHOWN = (0.005, 0.2)  # where a condition shows the picture, only that scale and where a texture begins are left
+_WEIGHT_FLOOR = 0.002
 EXPERT_STEPS = 900  # the latent expert never sees the noisiest tenth
 
 Encode = Callable[[Tensor, torch.Generator], Tensor]  # pixels (B, 3, F, H, W) to scaled latents (B, 4, F, h, w)
@@ -148,12 +150,12 @@ def sr_condition(low: Tensor, labels: Tensor, generator: torch.Generator) -> Ten
 def _noise_batch(clean: Tensor, condition: Tensor | None, text: Tensor, generator: torch.Generator,
                  labels: Tensor | None = None, still: bool = False, early: float = 0.0) -> Batch:
     """`early`: share of the timesteps drawn where a clip's motion is decided; conditioned stages have their own."""
-    timesteps = draw_timesteps(len(clean), generator, *((early,) if condition is None else (0.5, FIRST_STEP)))
+    timesteps = draw_timesteps(len(clean), generator, *((early,) if condition is None else (0.5, SHOWN)))
     noise = torch.randn(clean.shape, generator=generator)
-    sample, weight = noised(clean, noise, COSINE[timesteps]), loss_weight(COSINE[timesteps])
+    sample = noised(clean, noise, COSINE[timesteps])
     if condition is not None:
         sample = torch.cat([sample, condition], dim=1)
-        weight = loss_weight(COSINE[timesteps], floor=0.002)
+    weight = loss_weight(COSINE[timesteps], _WEIGHT_FLOOR)
     return Batch(sample, timesteps, text, labels, noise, weight, still)
 
 

@@ -60,7 +60,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     motion.add_argument("--path", choices=("orbit", "zigzag", "return"), default="orbit")
     motion.add_argument("--steps", type=int, default=600)
     motion.add_argument("--objective", choices=("motion", "frame_difference", "plain"), default="plain")
-    motion.add_argument("--targets", choices=("attention", "attention_and_ff"), default="attention")
+    motion.add_argument("--targets", choices=("attention", "attention_and_ff"), default="attention_and_ff")
+    motion.add_argument("--recolour", type=float, default=0.8, help="share of steps on the clip in other colours")
     motion.add_argument("--batch-size", type=int, default=4)
     motion.add_argument("--clips", type=int, default=24, help="judged at each strength")
     motion.add_argument("--strengths", type=float, nargs="+", default=[0.0, 0.5, 1.0])
@@ -142,7 +143,8 @@ def _motion(args: argparse.Namespace) -> int:
     from .motion_trial import run_trial
     torch.set_num_threads(args.threads)
     settings = TrainSettings(args.steps, learning_rate=2e-3, seed=args.seed, objective=args.objective,
-                             batch_size=args.batch_size, gradient_checkpointing=False, targets=args.targets)
+                             batch_size=args.batch_size, gradient_checkpointing=False, targets=args.targets,
+                             recolour=args.recolour)
     results = run_trial(WEIGHTS / "show-1-base", args.path, settings, args.clips, args.strengths, args.picture, _show,
                         args.scenes)
     text = json.dumps(results, indent=1)

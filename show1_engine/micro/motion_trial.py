@@ -52,7 +52,7 @@ class Trial:
         """A LoRA learned from one clip of a path, and the CPU seconds it took."""
         began = time.process_time()
         training = MotionTraining(self.model, clip(EXAMPLE, path, FRAMES, KEYFRAME_SIZE),
-                                  self.encode([still_caption(EXAMPLE)]), settings)
+                                  self.encode([still_caption(EXAMPLE)]), settings, empty=self.encode([""]))
         training.run(report)
         return training.lora, time.process_time() - began
 

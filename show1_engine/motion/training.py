@@ -17,6 +17,7 @@ from ..models.autoencoder import VaeCodec
 from ..models.bundle import Show1Model
 from ..models.kinds import DESCRIPTION, KEYFRAMES, LATENT_EXPERT
 from ..models.memory import unet_bytes
+from ..models.unet import TextStates
 from ..noise import generator, randn
 from ..sampling.loop import Preview, Report, silent
 from ..sampling.schedules import make_scheduler
@@ -47,6 +48,8 @@ class TrainSettings:
     width, height: size to train at; 0: the clip's aspect at the size the model was trained on.
     window: frames per step, drawn anywhere from the clip; frame_step: every how manyth frame of it is used.
     timesteps: "motion" draws most steps at the noise levels where a clip's motion is decided, "even" from all alike.
+    recolour: share of steps (0..1) that see the clip in other colours, without words, so that the motion is not bound
+        to its own. Keyframe models only.
     """
 
     steps: int = 300
@@ -64,6 +67,7 @@ class TrainSettings:
     sample_every: int = 0
     gradient_checkpointing: bool = True
     mixed_precision: bool = True
+    recolour: float = 0.0
 
 
 class MotionTraining:
@@ -73,20 +77,24 @@ class MotionTraining:
         model: a keyframe model or the latent expert.
         images: the clip, (F, H, W, C) in [0, 1], any length and size.
         positive: text states (1, tokens, width) of what is to be seen, without the motion.
-        sample: text states of a prompt to sample now and then (default: `positive`), and of the empty prompt.
+        sample: text states of a prompt to sample now and then, and of the empty prompt.
+        empty: text states of the empty prompt, which recoloured clips are seen with.
 
     Raises:
         InputError, ModelKindError: a value, or a model without a trainable motion.
     """
 
     def __init__(self, model: Show1Model, images: Tensor, positive: Tensor, settings: TrainSettings = TrainSettings(),
-                 sample: tuple[Tensor, Tensor] | None = None):
+                 sample: tuple[Tensor, Tensor] | None = None, empty: Tensor | None = None):
         _check(model, settings)
+        if settings.recolour and empty is None:
+            raise InputError(f"{STAGE}: 'recolour' is {settings.recolour}, which needs the empty prompt; take "
+                             "'positive' from Show1TextEncode, which brings it along, or set 'recolour' to 0")
         self.model, self.settings, self.sample = model, settings, sample
         self.losses: list[float] = []
         # The host runs nodes in inference mode, whose tensors cannot be trained with.
         with torch.inference_mode(False), torch.no_grad():
-            self._text = positive.clone()
+            self._texts = [states.clone() for states in (positive, empty) if states is not None]
             self._images = _frames(model, images.clone(), settings)
             self._source = generator(settings.seed)
         self._temporal: Adapters | None = None
@@ -118,8 +126,8 @@ class MotionTraining:
         self._dtype, self._autocast = _precision(model.unet, device, s.mixed_precision)
         self._clip = clip.to(device)
         with torch.no_grad(), self._cast():
-            words = model.text(STAGE, "positive", self._text, device).to(self._dtype)
-            self._words = model.network.prepare_text(words).repeat(s.batch_size)
+            words = (model.text(STAGE, "positive", states, device).to(self._dtype) for states in self._texts)
+            self._words = [model.network.prepare_text(states).repeat(s.batch_size) for states in words]
         self._alphas = make_scheduler(model.scheduler_config).alphas_cumprod.to(device, torch.float32)
         self._temporal = Adapters(temporal_layers(model.network, s.targets), s.rank, self._source, device)
         self._optimiser = _optimiser(self._temporal, s.learning_rate)
@@ -133,29 +141,31 @@ class MotionTraining:
             stack.enter_context(checkpointed(model.network))
 
     def _step(self, step: int) -> float:
-        clip = self._draw_window()
+        clip, words = self._draw_window(), self._words[0]
+        if self.settings.recolour and self._chance() < self.settings.recolour:
+            clip, words = recoloured(clip, self._source), self._words[1]
         if self._spatial is not None:
-            self._learn_looks(clip, step)
+            self._learn_looks(clip, words, step)
             self._spatial.active, self._spatial.learning = self._chance() >= _SPATIAL_DROP, False
-        loss = self._loss(clip, self.settings.objective)
+        loss = self._loss(clip, words, self.settings.objective)
         _descend(self._optimiser, loss, self.settings.learning_rate * min(1.0, step / _WARM_UP))
         return float(loss.detach())
 
-    def _learn_looks(self, clip: Tensor, step: int) -> None:
+    def _learn_looks(self, clip: Tensor, words: TextStates, step: int) -> None:
         """The spatial path takes up, from single frames, how the clip looks, so that the temporal one need not."""
         frame = int(torch.randint(clip.shape[2], (), generator=self._source))
         self._temporal.active, self._spatial.active, self._spatial.learning = False, True, True
-        loss = self._loss(clip[:, :, frame:frame + 1], "plain")
+        loss = self._loss(clip[:, :, frame:frame + 1], words, "plain")
         _descend(self._spatial_optimiser, loss, self.settings.learning_rate * min(1.0, step / _WARM_UP))
         self._temporal.active = True
 
-    def _loss(self, clip: Tensor, objective: str) -> Tensor:
+    def _loss(self, clip: Tensor, words: TextStates, objective: str) -> Tensor:
         timesteps = self._draw_timesteps(len(clip), *clip.shape[-2:])
         noise = randn(clip.shape, self._source, self._place)
         alpha = self._alphas[timesteps].view(-1, 1, 1, 1, 1)
         noisy = alpha.sqrt() * clip + (1 - alpha).sqrt() * noise
         with self._cast():
-            predicted = self.model.network(noisy.to(self._dtype), timesteps, self._words)
+            predicted = self.model.network(noisy.to(self._dtype), timesteps, words)
         losses = OBJECTIVES[objective](predicted[:, :clip.shape[1]].float(), noise, self._source)
         return (losses * self._weights(alpha.flatten(), *clip.shape[-2:])).mean()
 
@@ -215,6 +225,11 @@ def _check(model: Show1Model, s: TrainSettings) -> None:
     for name in ("steps", "rank", "batch_size", "window", "frame_step"):
         if getattr(s, name) < 1:
             raise InputError(f"{STAGE}: '{name}' is {getattr(s, name)}; it must be at least 1")
+    if not 0 <= s.recolour <= 1:
+        raise InputError(f"{STAGE}: 'recolour' is {s.recolour}; it must be from 0 to 1")
+    if s.recolour and model.kind == LATENT_EXPERT:
+        raise InputError(f"{STAGE}: 'recolour' is {s.recolour}; the latent expert's latents have no colours to "
+                         "exchange, set it to 0")
     if not 0 < s.learning_rate < math.inf:
         raise InputError(f"{STAGE}: 'learning_rate' is {s.learning_rate}; it must be above 0, 0.001 for instance")
 
@@ -246,6 +261,12 @@ def _encoded(model: Show1Model, video: Tensor, source: torch.Generator) -> Tenso
     if model.kind != LATENT_EXPERT:
         return video
     return VaeCodec(model.vae).encode(lambda part: video[:, :, part], video.shape[2], source)
+
+
+def recoloured(clips: Tensor, source: torch.Generator) -> Tensor:
+    """Clips (B, 3, F, H, W) in [-1, 1], each with its colour channels shuffled and, every other one, inverted."""
+    return torch.stack([clip[torch.randperm(3, generator=source)]
+                        * (1 - 2 * int(torch.randint(2, (), generator=source))) for clip in clips])
 
 
 def decisive_timesteps(alphas: Tensor, height: int, width: int, where: Tensor) -> Tensor:

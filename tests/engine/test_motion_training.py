@@ -17,7 +17,7 @@ from show1_engine.models.bundle import Show1Model
 from show1_engine.motion.formats import lora_from, spelled
 from show1_engine.motion.lora import with_motion
 from show1_engine.motion.objectives import OBJECTIVES, debiased, frame_difference
-from show1_engine.motion.training import MotionTraining, TrainSettings, decisive_timesteps
+from show1_engine.motion.training import MotionTraining, TrainSettings, decisive_timesteps, recoloured
 from show1_engine.noise import generator
 from show1_engine.sampling.inversion import invert, mixed
 from show1_engine.sampling.loop import denoise, silent
@@ -43,7 +43,7 @@ def frames(model: Show1Model, **settings) -> torch.Tensor:
 
 def trained(images: torch.Tensor = CLIP, name: str = "show-1-base", report=silent, **changes) -> MotionTraining:
     settings = dataclasses.replace(QUICK, **changes)
-    training = MotionTraining(model(name), images, TEXT[:1], settings, (TEXT[:1], TEXT[1:]))
+    training = MotionTraining(model(name), images, TEXT[:1], settings, (TEXT[:1], TEXT[1:]), TEXT[1:])
     training.run(report)
     return training
 
@@ -99,6 +99,27 @@ def test_frame_step_and_size():
     asked = dataclasses.replace(QUICK, width=24, height=12)
     training = MotionTraining(model(), torch.rand(4, 20, 40, 3), TEXT[:1], asked)
     assert training._images.shape[-2:] == (12, 24)
+
+
+def test_recoloured_clips_keep_their_motion():
+    clip = to_model(CLIP, torch.device("cpu"))
+    source = torch.Generator().manual_seed(0)
+    seen = recoloured(clip.repeat(40, 1, 1, 1, 1), source)
+    assert 8 < len(seen.flatten(1).unique(dim=0)) <= 12  # three channels' orders, and their inverse
+    for other in seen.split(1):
+        assert torch.equal(other.abs().sort(dim=1).values, clip.abs().sort(dim=1).values)
+        assert torch.equal(other.diff(dim=2).ne(0).any(1), clip.diff(dim=2).ne(0).any(1))
+
+
+def test_recolour_needs_pixels_and_the_empty_prompt():
+    with pytest.raises(InputError, match="'recolour' is 0.5, which needs the empty prompt"):
+        MotionTraining(model(), CLIP, TEXT[:1], dataclasses.replace(QUICK, recolour=0.5))
+    with pytest.raises(InputError, match="latent expert's latents have no colours"):
+        trained(torch.rand(4, 32, 32, 3), "show-1-sr2", recolour=0.5)
+    with pytest.raises(InputError, match="from 0 to 1"):
+        trained(recolour=1.5)
+    key, change = next(iter(trained(recolour=1.0).lora.changes.items()))
+    assert not torch.equal(change.up, trained().lora.changes[key].up)
 
 
 def test_more_feed_forward_layers_on_demand():
