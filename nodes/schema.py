@@ -67,8 +67,8 @@ def sampler_input() -> io.Input:
 def preset_input() -> io.Input:
     return io.Combo.Input("preset", options=list(PRESETS), default="reference", optional=True,
                           tooltip="\"reference\" runs the steps above as they are. \"balanced\" runs half, \"fast\" a "
-                                  "third of them by DPM-Solver++ and guides only the first part of the run: about 2 "
-                                  "and 4 times as fast. The node shows what it runs.")
+                                  "quarter of them by DPM-Solver++ and guides only the first part of the run: about "
+                                  "2 and 4 times as fast. The node shows what it runs.")
 
 
 def tiling_input() -> io.Input:

@@ -19,11 +19,9 @@ TEXT_DROP = 0.1
 NOISE_LEVELS = 300  # of pixel super-resolution's condition in training
 COSINE = cosine_alphas()
 LINEAR = linear_alphas()
-# Signal levels where most is decided. Motion is between 0.04 and 0.3: below, eight frames of noise show nothing; above,
-# all. At the lowest, sampling's first, the error in the predicted noise's scale is multiplied by a hundred: grain.
-DECISIVE = (0.005, 0.3)
-SHOWN = (0.005, 0.2)  # where a condition shows the picture, only that scale and where a texture begins are left
-_WEIGHT_FLOOR = 0.002
+DECISIVE = (0.04, 0.3)  # signal levels where motion is decided: below, eight frames of noise show nothing; above, all
+SHOWN = (0.005, 0.2)  # where a condition shows the picture, high noise has two things left to teach: the scale of the
+# predicted noise, whose error the first step of sampling multiplies by a hundred, and where a texture begins
 EXPERT_STEPS = 900  # the latent expert never sees the noisiest tenth
 
 Encode = Callable[[Tensor, torch.Generator], Tensor]  # pixels (B, 3, F, H, W) to scaled latents (B, 4, F, h, w)
@@ -100,7 +98,7 @@ def sr_scenes(count: int, generator: torch.Generator) -> list[Scene]:
     """Scenes for super-resolution, two of three checkered: their phase on both axes is the slowest thing to learn.
 
     Neither text nor condition tells it, only the place in the picture; with one in three, half of the drawn checkers
-    were inverted after 47,000 stills, and none after 18,000 more of these.
+    were inverted after 65,000 stills, and none after 38,000 more of these.
     """
     even = scenes(count, generator)
     chosen = torch.rand(count, generator=generator) < 0.5
@@ -152,10 +150,10 @@ def _noise_batch(clean: Tensor, condition: Tensor | None, text: Tensor, generato
     """`early`: share of the timesteps drawn where a clip's motion is decided; conditioned stages have their own."""
     timesteps = draw_timesteps(len(clean), generator, *((early,) if condition is None else (0.5, SHOWN)))
     noise = torch.randn(clean.shape, generator=generator)
-    sample = noised(clean, noise, COSINE[timesteps])
+    sample, weight = noised(clean, noise, COSINE[timesteps]), loss_weight(COSINE[timesteps])
     if condition is not None:
         sample = torch.cat([sample, condition], dim=1)
-    weight = loss_weight(COSINE[timesteps], _WEIGHT_FLOOR)
+        weight = loss_weight(COSINE[timesteps], floor=0.002)
     return Batch(sample, timesteps, text, labels, noise, weight, still)
 
 

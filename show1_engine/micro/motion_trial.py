@@ -27,6 +27,7 @@ from .world import Scene, random_scene
 
 EXAMPLE = Scene("square", "blue", "right", "white", "plain")  # looks of the clip that is learned from
 LOOKS = ("shape", "colour", "background")
+CFG = 2.0  # less than the template's: guidance by a caption without a motion works against the learned one
 SEED = 2_000_000  # of the judged scenes: neither training nor the judge of the cascade draws from it
 
 
@@ -56,14 +57,14 @@ class Trial:
         training.run(report)
         return training.lora, time.process_time() - began
 
-    def clips(self, scenes: list[Scene], lora: MotionLora | None, strength: float = 1.0,
-              start: int = 0) -> list[Tensor]:
+    def clips(self, scenes: list[Scene], lora: MotionLora | None, strength: float = 1.0, start: int = 0,
+              cfg: float = CFG) -> list[Tensor]:
         """A sampled clip of each scene, captioned without a motion; seeds count from `start`."""
         model = self.model if lora is None else with_motion(self.model, lora, strength)
         made = []
         for index, scene in enumerate(scenes):
             text = self.encode([still_caption(scene), ""])
-            settings = KeyframeSettings(**SETTINGS["keyframes"], seed=SEED + start + index)
+            settings = KeyframeSettings(**{**SETTINGS["keyframes"], "cfg": cfg}, seed=SEED + start + index)
             made.append(keyframes(model, text[:1], text[1:], settings).clamp(0, 1))
         return made
 
@@ -91,7 +92,7 @@ def shares(clips: list[Tensor], scenes: list[Scene], path: str) -> dict[str, flo
 
 
 def run_trial(folder: Path, path: str, settings: TrainSettings, count: int, strengths: list[float],
-              picture: Path | None, say: Callable[[str], None], scenes: int = 0) -> dict[str, Any]:
+              picture: Path | None, say: Callable[[str], None], scenes: int = 0, cfg: float = CFG) -> dict[str, Any]:
     """Trains on one clip of a path and judges `count` clips of other shapes and colours at every strength.
 
     `scenes`: seed of the judged scenes and their noise; another one than settings were chosen on is a fair test.
@@ -99,11 +100,12 @@ def run_trial(folder: Path, path: str, settings: TrainSettings, count: int, stre
     """
     trial, judged = Trial.of(folder), others(count, scenes)
     lora, seconds = trial.train(path, settings, lambda step, total, _: say(f"step {step}/{total}"))
-    results: dict[str, Any] = {"path": path, "settings": asdict(settings), "training CPU seconds": round(seconds, 1)}
+    results: dict[str, Any] = {"path": path, "settings": asdict(settings), "cfg": cfg,
+                               "training CPU seconds": round(seconds, 1)}
     made = {}
     for strength in strengths:
         say(f"sampling {count} clips at strength {strength}")
-        made[strength] = trial.clips(judged, lora if strength else None, strength, 1000 * scenes)
+        made[strength] = trial.clips(judged, lora if strength else None, strength, 1000 * scenes, cfg)
         results[f"strength {strength}"] = {name: round(share, 4)
                                            for name, share in shares(made[strength], judged, path).items()}
     if picture is not None:

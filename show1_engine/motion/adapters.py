@@ -10,6 +10,8 @@ from torch import Generator, Tensor, nn
 
 from ..models.patches import LowRank
 
+_KEEP = 0.98
+
 
 class Adapters:
     """Low-rank pairs beside some layers: added to their outputs while `attached` is open and `active` is true.
@@ -20,10 +22,15 @@ class Adapters:
     def __init__(self, layers: dict[str, nn.Module], rank: int, source: Generator, device: torch.device):
         self.layers, self.active, self.learning = layers, True, True
         self.pairs = {name: _pair(layer, rank, source, device) for name, layer in layers.items()}
+        self._means = [parameter.detach().clone() for parameter in self.parameters]
 
     @property
     def parameters(self) -> list[nn.Parameter]:
         return [parameter for pair in self.pairs.values() for parameter in pair]
+
+    def average(self, step: int) -> None:
+        """To be called after each step, from 1: what is `learned` is the mean over about the last fifty."""
+        torch._foreach_lerp_(self._means, [p.detach() for p in self.parameters], 1 - min(_KEEP, step / (step + 10)))
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -45,9 +52,10 @@ class Adapters:
         return add
 
     def learned(self) -> dict[str, LowRank]:
-        """Copies of the pairs, on the CPU, by the name of the weight they change."""
-        return {f"{name}.weight": LowRank(*(p.detach().float().cpu().clone() for p in pair))
-                for name, pair in self.pairs.items()}
+        """The averaged pairs, on the CPU, by the name of the weight they change."""
+        values = [mean.float().cpu().clone() for mean in self._means]
+        return {f"{name}.weight": LowRank(*pair)
+                for name, pair in zip(self.pairs, zip(values[::2], values[1::2], strict=True), strict=True)}
 
 
 def _pair(layer: nn.Module, rank: int, source: Generator, device: torch.device) -> tuple[nn.Parameter, nn.Parameter]:

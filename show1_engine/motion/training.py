@@ -149,6 +149,7 @@ class MotionTraining:
             self._spatial.active, self._spatial.learning = self._chance() >= _SPATIAL_DROP, False
         loss = self._loss(clip, words, self.settings.objective)
         _descend(self._optimiser, loss, self.settings.learning_rate * min(1.0, step / _WARM_UP))
+        self._temporal.average(step)
         return float(loss.detach())
 
     def _learn_looks(self, clip: Tensor, words: TextStates, step: int) -> None:
