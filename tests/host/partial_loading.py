@@ -18,6 +18,7 @@ from pretend_gpu import PretendGPU  # noqa: E402
 from show1_engine.checkpoints.find import cascade_in  # noqa: E402
 from show1_engine.host import ComfyRuntime  # noqa: E402
 from show1_engine.loading import load_model, load_text_encoder  # noqa: E402
+from show1_engine.models import unet  # noqa: E402
 from show1_engine.models.kinds import FIRST_FRAME_SR, INTERPOLATION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR  # noqa: E402
 from show1_engine.stages.interpolate import InterpolateSettings, interpolate  # noqa: E402
 from show1_engine.stages.keyframes import KeyframeSettings, keyframes  # noqa: E402
@@ -39,6 +40,7 @@ ACTIVATIONS = 4 << 30                   # room beside them that the memory manag
 
 def main(cascade: Path, results: Path) -> None:
     paths, report = cascade_in(cascade), {}
+    unet._laid_out = lambda x: x        # the CPU computes in a card's layout, so that nothing but the split can differ
     with torch.inference_mode():
         for kind, path in paths.items():
             text = paths[LATENT_EXPERT if kind == LATENT_EXPERT else KEYFRAMES]
