@@ -63,6 +63,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     motion.add_argument("--targets", choices=("attention", "attention_and_ff"), default="attention_and_ff")
     motion.add_argument("--recolour", type=float, default=0.8, help="share of steps on the clip in other colours")
     motion.add_argument("--batch-size", type=int, default=4)
+    # Less than in SETTINGS: guidance by a caption without a motion works against the learned one.
     motion.add_argument("--cfg", type=float, default=2.0, help="guidance of the judged clips")
     motion.add_argument("--clips", type=int, default=24, help="judged at each strength")
     motion.add_argument("--strengths", type=float, nargs="+", default=[0.0, 0.5, 1.0])

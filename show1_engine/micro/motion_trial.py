@@ -27,7 +27,6 @@ from .world import Scene, random_scene
 
 EXAMPLE = Scene("square", "blue", "right", "white", "plain")  # looks of the clip that is learned from
 LOOKS = ("shape", "colour", "background")
-CFG = 2.0  # less than the template's: guidance by a caption without a motion works against the learned one
 SEED = 2_000_000  # of the judged scenes: neither training nor the judge of the cascade draws from it
 
 
@@ -57,8 +56,8 @@ class Trial:
         training.run(report)
         return training.lora, time.process_time() - began
 
-    def clips(self, scenes: list[Scene], lora: MotionLora | None, strength: float = 1.0, start: int = 0,
-              cfg: float = CFG) -> list[Tensor]:
+    def clips(self, scenes: list[Scene], lora: MotionLora | None, strength: float, start: int,
+              cfg: float) -> list[Tensor]:
         """A sampled clip of each scene, captioned without a motion; seeds count from `start`."""
         model = self.model if lora is None else with_motion(self.model, lora, strength)
         made = []
@@ -92,7 +91,7 @@ def shares(clips: list[Tensor], scenes: list[Scene], path: str) -> dict[str, flo
 
 
 def run_trial(folder: Path, path: str, settings: TrainSettings, count: int, strengths: list[float],
-              picture: Path | None, say: Callable[[str], None], scenes: int = 0, cfg: float = CFG) -> dict[str, Any]:
+              picture: Path | None, say: Callable[[str], None], scenes: int, cfg: float) -> dict[str, Any]:
     """Trains on one clip of a path and judges `count` clips of other shapes and colours at every strength.
 
     `scenes`: seed of the judged scenes and their noise; another one than settings were chosen on is a fair test.

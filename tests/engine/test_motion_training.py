@@ -14,6 +14,7 @@ from show1_engine.micro.export import WEIGHTS
 from show1_engine.micro.motions import clip as moving
 from show1_engine.micro.world import Scene
 from show1_engine.models.bundle import Show1Model
+from show1_engine.motion.adapters import Adapters
 from show1_engine.motion.formats import lora_from, spelled
 from show1_engine.motion.lora import with_motion
 from show1_engine.motion.objectives import OBJECTIVES, debiased, frame_difference
@@ -99,6 +100,18 @@ def test_frame_step_and_size():
     asked = dataclasses.replace(QUICK, width=24, height=12)
     training = MotionTraining(model(), torch.rand(4, 20, 40, 3), TEXT[:1], asked)
     assert training._images.shape[-2:] == (12, 24)
+
+
+def test_what_is_learned_is_averaged():
+    """The mean follows slowly, and reaches a value that stays."""
+    adapters = Adapters({"layer": torch.nn.Linear(4, 4)}, 2, torch.Generator().manual_seed(0), torch.device("cpu"))
+    up, found = adapters.pairs["layer"][0], []
+    for step, value in enumerate([1.0] + [3.0] * 400, 1):
+        up.data.fill_(value)
+        adapters.average(step)
+        found.append(float(adapters.learned()["layer.weight"].up.mean()))
+    assert 0.5 < found[0] < 1 and found == sorted(found)
+    assert 1 < found[1] < 3 and found[-1] == pytest.approx(3, abs=0.01)
 
 
 def test_recoloured_clips_keep_their_motion():
