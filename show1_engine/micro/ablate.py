@@ -18,8 +18,9 @@ from ..models.bundle import Show1Model
 from ..models.kinds import KEYFRAMES, LATENT_EXPERT, PIXEL_SR
 from ..models.memory import unet_bytes
 from .configs import FRAMES, SR_SIZE
-from .evaluate import SPOIL, Judge, drawn, psnr, resized, ssim
+from .evaluate import SPOIL, Judge, drawn, psnr, ssim
 from .export import export_run
+from .preview import save_picture
 from .recogniser import ATTRIBUTES, Reading, accuracy, read_clip
 from .world import Scene, frame_times
 
@@ -153,10 +154,7 @@ def _means(rows: list[list[float]]) -> dict[str, float]:
 
 def _sheet(rows: list[Tensor], path: Path) -> None:
     """One clip a row, three frames of each way beside each other."""
-    from PIL import Image
-    sheet = torch.cat([torch.cat(list(resized(row, 2 * SR_SIZE, "nearest")), dim=1) for row in rows])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((sheet * 255).round().byte().numpy()).save(path)
+    save_picture(path, torch.cat([torch.cat(list(row), dim=1) for row in rows]), scale=2)
 
 
 def markdown(results: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ from ..stages.keyframes import KeyframeSettings, keyframes
 from .cli import SETTINGS
 from .configs import FRAMES, KEYFRAME_SIZE
 from .motions import clip, followed, motion_of
+from .preview import save_picture
 from .recogniser import Reading, read_clip
 from .world import Scene, random_scene
 
@@ -114,11 +115,8 @@ def run_trial(folder: Path, path: str, settings: TrainSettings, count: int, stre
 
 def write_comparison(file: Path, example: Tensor, made: list[list[Tensor]], rows: int = 6, scale: int = 3) -> None:
     """A PNG: the example on top, then a row a scene, its clips of each list in `made` side by side."""
-    from PIL import Image
-
     blank = torch.ones_like(example)
     columns = [[example, *made[0][:rows]], *([blank, *clips[:rows]] for clips in made[1:])]
     gap = torch.ones(1, *example.shape[1:])
     strips = [torch.cat([part for images in row for part in (gap, images)][1:]) for row in zip(*columns, strict=True)]
-    sheet = Image.fromarray(contact_sheet(torch.cat(strips), len(strips[0])).numpy())
-    sheet.resize((sheet.width * scale, sheet.height * scale), Image.Resampling.NEAREST).save(file)
+    save_picture(file, contact_sheet(torch.cat(strips), len(strips[0])) / 255, scale)

@@ -107,12 +107,16 @@ def sample(unet: nn.Module, captions: Captions, texts: list[str], noise: Tensor,
 
 def save_sheet(path: Path, clips: Tensor, columns: int = 8, scale: int = 3) -> None:
     """Write clips (B, 3, F, H, W) in [-1, 1] as a PNG: a row a clip, or single frames in a grid."""
-    from PIL import Image
     if clips.shape[2] == 1:
         usable = len(clips) // columns * columns
         clips = clips[:usable, :, 0].unflatten(0, (-1, columns)).transpose(1, 2)
-    rows = clips.permute(0, 3, 2, 4, 1).flatten(2, 3).flatten(0, 1)
-    array = ((rows / 2 + 0.5) * 255).round().byte().numpy()
-    picture = Image.fromarray(array)
+    save_picture(path, clips.permute(0, 3, 2, 4, 1).flatten(2, 3).flatten(0, 1) / 2 + 0.5, scale)
+
+
+def save_picture(path: Path, pixels: Tensor, scale: int = 1) -> None:
+    """Write (H, W, 3) in [0, 1], enlarged pixel by pixel, as a PNG of 128 colours, a third of the size."""
+    from PIL import Image
+    picture = Image.fromarray((pixels * 255).round().byte().numpy())
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(path)
+    large = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+    large.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
