@@ -44,7 +44,7 @@ class Cascade:
     expert: LatentExpertSettings = field(default_factory=LatentExpertSettings)
     until: str = "expert"
     reference: bool = False
-    loras: tuple[tuple[Path, float], ...] = ()  # motion LoRAs for the keyframe model, with their strengths
+    loras: dict[str, list[tuple[Path, float]]] = field(default_factory=dict)  # by kind of model; files and strengths
 
 
 def run(cascade: Cascade, runtime: PlainRuntime, reporter: Callable[[str], Report]) -> Iterator[tuple[str, Tensor]]:
@@ -58,15 +58,14 @@ def run(cascade: Cascade, runtime: PlainRuntime, reporter: Callable[[str], Repor
     def model(kind: str) -> Show1Model:
         if kind not in paths:
             raise CheckpointError(f"{cascade.models}: no {kind.replace('_', ' ')} model in this folder")
-        return load_model(paths[kind], runtime)
+        loaded = load_model(paths[kind], runtime)
+        for path, strength in cascade.loras.get(kind, []):
+            loaded = with_motion(loaded, read_lora(path, loaded), strength)
+        return loaded
 
     encoder = text_encoder_in(cascade.models, T5, paths.get(KEYFRAMES))
     text = _encode(encoder, runtime, cascade.prompt, cascade.pixel_negative_prompt)
-    base = model(KEYFRAMES)
-    for path, strength in cascade.loras:
-        base = with_motion(base, read_lora(path, base), strength)
-    images = keyframes(base, *text, cascade.keyframes, reporter("keyframes"))
-    del base
+    images = keyframes(model(KEYFRAMES), *text, cascade.keyframes, reporter("keyframes"))
     yield "keyframes", images
     if last >= 1:
         images = interpolate(model(INTERPOLATION), images, *text, cascade.interpolate, reporter("interpolated"))

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..cascade import FRAMES_PER_SECOND, STAGES, Cascade, run
+from ..models.kinds import KEYFRAMES, PIXEL_SR
 from ..sampling.presets import PRESETS
 from ..video import write_mp4, write_sheet
 from .common import add_runtime, add_settings, models_folder, progress, runtime, say, settings
@@ -27,8 +28,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add("--out", type=Path, help="mp4 of the last stage")
     add("--save-stages", type=Path, metavar="DIR", help="mp4 and contact sheet of every stage")
     add("--frames-out", type=Path, metavar="FILE", help="float32 frames of every stage as .safetensors")
-    add("--lora", action="append", type=_lora, default=[], metavar="FILE[:STRENGTH]",
-        help="motion LoRA for the keyframe model; may be given several times")
+    for option, model in (("--lora", "the keyframe model"), ("--pixel-sr-lora", "pixel super-resolution")):
+        add(option, action="append", type=_lora, default=[], metavar="FILE[:STRENGTH]",
+            help=f"motion LoRA for {model}; may be given several times")
     add("--until", choices=STAGES, default=STAGES[-1], help="last stage to run")
     add("--preset", choices=list(PRESETS), help="for all stages: fewer steps than asked for, guided in part")
     add("--reference", action="store_true", help="the original's windows and 8-bit hand-over, flaws included")
@@ -57,8 +59,9 @@ def _generate(args: argparse.Namespace) -> int:
         setattr(args, f"{name}_preset", getattr(args, f"{name}_preset") or args.preset)
     stages = {name: settings(args, _defaults(name), name, name) for name in _PREFIXES.values()}
     with models_folder(args) as models:
+        loras = {KEYFRAMES: args.lora, PIXEL_SR: args.pixel_sr_lora}
         cascade = Cascade(models, args.prompt, args.negative_prompt, args.pixel_negative_prompt, until=args.until,
-                          reference=args.reference, loras=tuple(args.lora), **stages)
+                          reference=args.reference, loras=loras, **stages)
         _save(args, _run(args, cascade))
     return 0
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..checkpoints.find import cascade_in, text_encoder_in
 from ..errors import CheckpointError, InputError
 from ..loading import load_model, load_text_encoder
-from ..models.kinds import KEYFRAMES, LATENT_EXPERT
+from ..models.kinds import KEYFRAMES, LATENT_EXPERT, PIXEL_SR
 from ..models.text import CLIP, T5
 from ..motion.formats import SPELLINGS, spelled
 from ..motion.training import MotionTraining, TrainSettings
@@ -32,7 +32,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add("--prompt", required=True, help="what the clip shows, without how it moves")
     add("--sample-prompt", help="what the samples show (default: --prompt)")
     add("--sample-sheet", type=Path, metavar="PNG", help="where the latest sample goes (with --sample-every)")
-    add("--expert", action="store_true", help="train the latent expert in place of the keyframe model")
+    stage = command.add_mutually_exclusive_group()
+    stage.add_argument("--expert", dest="kind", action="store_const", const=LATENT_EXPERT, default=KEYFRAMES,
+                       help="train the latent expert in place of the keyframe model")
+    stage.add_argument("--pixel-sr", dest="kind", action="store_const", const=PIXEL_SR,
+                       help="train pixel super-resolution: for a texture")
     add("--spelling", choices=SPELLINGS, default="peft", help="how layers are named in the file (default: %(default)s)")
     add_runtime(command)
     add_settings(command.add_argument_group("training"), TrainSettings())
@@ -55,12 +59,12 @@ def _training(args: argparse.Namespace, models: Path) -> MotionTraining:
     if args.dtype == "auto":
         args.dtype = "bf16" if torch.cuda.is_available() and args.device != "cpu" else "fp32"
     paths, place = cascade_in(models), runtime(args)
-    kind = LATENT_EXPERT if args.expert else KEYFRAMES
-    if kind not in paths:
-        raise CheckpointError(f"'{models}' holds no {kind.replace('_', ' ')} model")
-    encoder = load_text_encoder(text_encoder_in(models, CLIP if args.expert else T5, paths[kind]), place)
+    if args.kind not in paths:
+        raise CheckpointError(f"'{models}' holds no {args.kind.replace('_', ' ')} model")
+    family = CLIP if args.kind == LATENT_EXPERT else T5
+    encoder = load_text_encoder(text_encoder_in(models, family, paths[args.kind]), place)
     states = encoder.encode([args.prompt, args.sample_prompt or args.prompt, ""])
-    return MotionTraining(load_model(paths[kind], place), _clip(args.clip), states[:1], _settings(args),
+    return MotionTraining(load_model(paths[args.kind], place), _clip(args.clip), states[:1], _settings(args),
                           (states[1:2], states[2:]), states[2:])
 
 

@@ -1,4 +1,4 @@
-"""`python -m show1_engine micro train|evaluate|ablate|export`: training the micro cascade and judging it."""
+"""`python -m show1_engine micro ...`: training the micro cascade and judging it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import json
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..motion.training import TrainSettings
 
 RUNS = Path("micro-runs")
 STAGES = ("keyframes", "interpolation", "pixel_sr", "latent_expert")
@@ -58,25 +63,34 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     ablate.set_defaults(func=_ablate)
     motion = commands.add_parser("motion", help="the proof of motion LoRAs: an unseen motion learned from one clip")
     motion.add_argument("--path", choices=("orbit", "zigzag", "return"), default="orbit")
-    motion.add_argument("--steps", type=int, default=600)
-    motion.add_argument("--objective", choices=("motion", "frame_difference", "plain"), default="plain")
-    motion.add_argument("--targets", choices=("attention", "attention_and_ff"), default="attention_and_ff")
     motion.add_argument("--recolour", type=float, default=0.8, help="share of steps on the clip in other colours")
-    motion.add_argument("--batch-size", type=int, default=4)
     # Less than in SETTINGS: guidance by a caption without a motion works against the learned one.
     motion.add_argument("--cfg", type=float, default=2.0, help="guidance of the judged clips")
-    motion.add_argument("--clips", type=int, default=24, help="judged at each strength")
-    motion.add_argument("--strengths", type=float, nargs="+", default=[0.0, 0.5, 1.0])
-    motion.add_argument("--seed", type=int, default=0)
-    motion.add_argument("--scenes", type=int, default=0, help="seed of the judged scenes")
-    motion.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there too")
-    motion.add_argument("--picture", type=Path, metavar="PNG", help="write some of the clips")
-    motion.add_argument("--threads", type=int, default=1)
+    _add_trial(motion, steps=600, batch_size=4)
     motion.set_defaults(func=_motion)
+    style = commands.add_parser("style", help="the proof of styles: one clip's texture, learned by super-resolution")
+    style.add_argument("--texture", choices=("plain", "striped", "checkered"), default="striped")
+    _add_trial(style, steps=300, batch_size=1)
+    style.set_defaults(func=_style)
     untrained = commands.add_parser("untrained", help="write a cascade of the same architecture with random weights")
     untrained.add_argument("target", type=Path)
     untrained.add_argument("--seed", type=int, default=0)
     untrained.set_defaults(func=_untrained)
+
+
+def _add_trial(parser: argparse.ArgumentParser, steps: int, batch_size: int) -> None:
+    """What both proofs of training on one clip take."""
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--objective", choices=("motion", "frame_difference", "plain"), default="plain")
+    parser.add_argument("--targets", choices=("attention", "attention_and_ff"), default="attention_and_ff")
+    parser.add_argument("--batch-size", type=int, default=batch_size)
+    parser.add_argument("--clips", type=int, default=24, help="judged at each strength")
+    parser.add_argument("--strengths", type=float, nargs="+", default=[0.0, 0.5, 1.0])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scenes", type=int, default=0, help="seed of the judged scenes")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there too")
+    parser.add_argument("--picture", type=Path, metavar="PNG", help="write some of the clips")
+    parser.add_argument("--threads", type=int, default=1)
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -138,17 +152,28 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _motion(args: argparse.Namespace) -> int:
+    from .export import WEIGHTS
+    from .motion_trial import run_trial
+    return _trial(args, lambda settings: run_trial(
+        WEIGHTS / "show-1-base", args.path, settings, args.clips, args.strengths, args.picture, _show, args.scenes,
+        args.cfg), args.recolour)
+
+
+def _style(args: argparse.Namespace) -> int:
+    from .export import WEIGHTS
+    from .style_trial import run_style
+    return _trial(args, lambda settings: run_style(
+        WEIGHTS, args.texture, settings, args.clips, args.strengths, args.picture, _show, args.scenes))
+
+
+def _trial(args: argparse.Namespace, run: Callable[[TrainSettings], dict[str, Any]], recolour: float = 0.0) -> int:
     import torch
 
     from ..motion.training import TrainSettings
-    from .export import WEIGHTS
-    from .motion_trial import run_trial
     torch.set_num_threads(args.threads)
-    settings = TrainSettings(args.steps, learning_rate=2e-3, seed=args.seed, objective=args.objective,
-                             batch_size=args.batch_size, gradient_checkpointing=False, targets=args.targets,
-                             recolour=args.recolour)
-    results = run_trial(WEIGHTS / "show-1-base", args.path, settings, args.clips, args.strengths, args.picture, _show,
-                        args.scenes, args.cfg)
+    results = run(TrainSettings(args.steps, learning_rate=2e-3, seed=args.seed, objective=args.objective,
+                                batch_size=args.batch_size, gradient_checkpointing=False, targets=args.targets,
+                                recolour=recolour))
     text = json.dumps(results, indent=1)
     print("\n" + text)
     if args.json:

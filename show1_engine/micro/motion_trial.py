@@ -100,17 +100,24 @@ def run_trial(folder: Path, path: str, settings: TrainSettings, count: int, stre
     """
     trial, judged = Trial.of(folder), others(count, scenes)
     lora, seconds = trial.train(path, settings, lambda step, total, _: say(f"step {step}/{total}"))
-    results: dict[str, Any] = {"path": path, "settings": asdict(settings), "cfg": cfg,
-                               "training CPU seconds": round(seconds, 1)}
-    made = {}
-    for strength in strengths:
-        say(f"sampling {count} clips at strength {strength}")
-        made[strength] = trial.clips(judged, lora if strength else None, strength, 1000 * scenes, cfg)
-        results[f"strength {strength}"] = {name: round(share, 4)
-                                           for name, share in shares(made[strength], judged, path).items()}
+    found, made = at_strengths(
+        strengths, lambda strength: trial.clips(judged, lora if strength else None, strength, 1000 * scenes, cfg),
+        lambda clips: shares(clips, judged, path), say)
     if picture is not None:
-        write_comparison(picture, clip(EXAMPLE, path, FRAMES, KEYFRAME_SIZE), list(made.values()))
-    return results
+        write_comparison(picture, clip(EXAMPLE, path, FRAMES, KEYFRAME_SIZE), made)
+    return {"path": path, "settings": asdict(settings), "cfg": cfg, "training CPU seconds": round(seconds, 1), **found}
+
+
+def at_strengths(strengths: list[float], sample: Callable[[float], list[Tensor]],
+                 judge: Callable[[list[Tensor]], dict[str, float]],
+                 say: Callable[[str], None]) -> tuple[dict[str, dict[str, float]], list[list[Tensor]]]:
+    """What is judged of the clips sampled at every strength, and the clips."""
+    found, made = {}, []
+    for strength in strengths:
+        say(f"sampling at strength {strength}")
+        made.append(sample(strength))
+        found[f"strength {strength}"] = {name: round(share, 4) for name, share in judge(made[-1]).items()}
+    return found, made
 
 
 def write_comparison(file: Path, example: Tensor, made: list[list[Tensor]], rows: int = 6, scale: int = 3) -> None:

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import InputError, ModelKindError
-from ..frames import checked, cover, split_alpha, to_model
+from ..frames import checked, cover, resize_bilinear, split_alpha, to_model
 from ..host import Handle
 from ..models.autoencoder import VaeCodec
 from ..models.bundle import Show1Model
-from ..models.kinds import DESCRIPTION, KEYFRAMES, LATENT_EXPERT
+from ..models.kinds import DESCRIPTION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
 from ..models.memory import unet_bytes
 from ..models.unet import TextStates
 from ..noise import generator, randn
@@ -23,6 +24,7 @@ from ..sampling.loop import Preview, Report, silent
 from ..sampling.schedules import make_scheduler
 from ..stages.common import announce, gigabytes
 from ..stages.keyframes import KeyframeSettings, keyframes
+from ..stages.pixel_sr import SCALE, low_resolution
 from .adapters import Adapters
 from .lora import MotionLora
 from .objectives import OBJECTIVES
@@ -38,6 +40,9 @@ _CLIP_NORM, _WEIGHT_DECAY, _WARM_UP = 1.0, 0.01, 10
 # Kept for the way back, in units of a forward pass's activations: every layer's input and one layer in full with
 # gradient checkpointing, everything without (counted on the published architectures).
 _KEPT, _KEPT_ALL = 5, 40
+# Super-resolution is shown the clip's own low resolution, noised at any of these levels (sampled at 150 and 250), and
+# in this share of windows its first frame as it is to become, as windows go on from each other.
+_NOISE_LEVELS, _CHAINED = 300, 0.6
 _SAMPLE_STEPS, _SAMPLE_CFG = 10, 4.0
 
 
@@ -74,7 +79,7 @@ class MotionTraining:
     """A training that can be stopped at any step: `run` it, then take `lora` and `losses`, also after a cancel.
 
     Args:
-        model: a keyframe model or the latent expert.
+        model: a keyframe model or the latent expert; pixel super-resolution for a texture.
         images: the clip, (F, H, W, C) in [0, 1], any length and size.
         positive: text states (1, tokens, width) of what is to be seen, without the motion.
         sample: text states of a prompt to sample now and then, and of the empty prompt.
@@ -165,10 +170,24 @@ class MotionTraining:
         noise = randn(clip.shape, self._source, self._place)
         alpha = self._alphas[timesteps].view(-1, 1, 1, 1, 1)
         noisy = alpha.sqrt() * clip + (1 - alpha).sqrt() * noise
+        labels = None
+        if self.model.kind == PIXEL_SR:
+            condition, labels = self._low_resolution(clip)
+            noisy = torch.cat([noisy, condition], dim=1)
         with self._cast():
-            predicted = self.model.network(noisy.to(self._dtype), timesteps, words)
+            predicted = self.model.network(noisy.to(self._dtype), timesteps, words, labels)
         losses = OBJECTIVES[objective](predicted[:, :clip.shape[1]].float(), noise, self._source)
         return (losses * self._weights(alpha.flatten(), *clip.shape[-2:])).mean()
+
+    def _low_resolution(self, clip: Tensor) -> tuple[Tensor, Tensor]:
+        """What super-resolution enlarges to get the clip, and its noise levels."""
+        height, width = clip.shape[-2:]
+        small = F.avg_pool3d(clip, (1, SCALE, SCALE))
+        levels = torch.randint(_NOISE_LEVELS, (len(clip),), generator=self._source)
+        noise = randn(clip.shape, self._source, self._place)
+        first = clip[:, :, :1] if self._chance() < _CHAINED else None
+        enlarged = resize_bilinear(small, height, width)
+        return low_resolution(self.model, enlarged, noise, levels, first), levels.to(self._place)
 
     def _weights(self, alpha: Tensor, height: int, width: int) -> Tensor:
         """What each clip's loss counts. Unweighted, the highest noise, where motion is decided, would hardly count."""
@@ -217,9 +236,9 @@ def _bytes(model: Show1Model, s: TrainSettings, window: int, height: int, width:
 
 
 def _check(model: Show1Model, s: TrainSettings) -> None:
-    if model.kind not in (KEYFRAMES, LATENT_EXPERT):
-        raise ModelKindError(f"{STAGE} trains a keyframe model (3 input channels) or the latent expert (4); "
-                             f"'{model.name}' is {DESCRIPTION[model.kind]}. The later stages follow the keyframes.")
+    if model.kind not in (KEYFRAMES, PIXEL_SR, LATENT_EXPERT):
+        raise ModelKindError(f"{STAGE} trains a keyframe model (3 input channels), pixel super-resolution (6) or the "
+                             f"latent expert (4); '{model.name}' is {DESCRIPTION[model.kind]}.")
     for name, value, allowed in (("objective", s.objective, OBJECTIVES), ("timesteps", s.timesteps, TIMESTEPS)):
         if value not in allowed:
             raise InputError(f"{STAGE}: '{name}' is '{value}'; choose one of {', '.join(allowed)}")

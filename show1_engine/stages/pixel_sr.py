@@ -139,15 +139,23 @@ def upscale(stage: str, model: Show1Model, low: Tensor, positive: Tensor, negati
     source = generator(s.seed)
     start = randn(target.shape, source, device)
     noise = randn(target.shape, source, device)
-    noising = make_scheduler(model.noising_config or _COSINE)
-    condition = noising.add_noise(target.to(device), noise, torch.tensor([s.noise_level]))
-    if clean_first is not None:
-        condition[:, :, :1] = pad_to_multiple(clean_first, plan.multiple).to(device)
-    labels = torch.tensor([s.noise_level], device=device)
-    predict = predictor(stage, model, positive, negative, s.cfg, device, labels, 1, plan.at_once, where)
+    labels = torch.tensor([s.noise_level])
+    clean = None if clean_first is None else pad_to_multiple(clean_first, plan.multiple).to(device)
+    condition = low_resolution(model, target.to(device), noise, labels, clean)
+    predict = predictor(stage, model, positive, negative, s.cfg, device, labels.to(device), 1, plan.at_once, where)
     video = denoise(plan.over(predict, whole(low.shape[2])), start, schedule, [source],
                     previewing(report, pixel_frames), condition)
     return video[..., :height, :width]
+
+
+def low_resolution(model: Show1Model, enlarged: Tensor, noise: Tensor, levels: Tensor,
+                   clean_first: Tensor | None = None) -> Tensor:
+    """The model's condition: enlarged windows (B, 3, F, H, W) noised to `levels` (B,), and `clean_first` in the place
+    of the first frame."""
+    condition = make_scheduler(model.noising_config or _COSINE).add_noise(enlarged, noise, levels)
+    if clean_first is not None:
+        condition[:, :, :1] = clean_first
+    return condition
 
 
 def _layout(model: Show1Model, s: PixelSRSettings, frames: int, height: int, width: int) -> Layout:

@@ -1,5 +1,6 @@
 """Training a motion LoRA: what learns, what stays, any clip, stopping in the middle; inverted noise; the command."""
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -145,6 +146,21 @@ def test_latent_expert():
     assert with_motion(model("show-1-sr2"), lora_from(spelled(training.lora), model("show-1-sr2"), "x"), 1.0)
 
 
+def test_pixel_super_resolution():
+    """It is shown what it enlarges: the clip's own low resolution, noised, and sometimes its first frame as it is."""
+    training = trained(torch.rand(6, 32, 48, 3), "show-1-sr1", steps=2, objective="motion", recolour=0.5)
+    assert training._images.shape == (1, 3, 6, 44, 64) and all(map(math.isfinite, training.losses))
+    assert with_motion(model("show-1-sr1"), lora_from(spelled(training.lora), model("show-1-sr1"), "x"), 1.0)
+    clip = to_model(CLIP, torch.device("cpu"))
+    seen = [training._low_resolution(clip) for _ in range(40)]
+    assert {condition.shape for condition, _ in seen} == {clip.shape}
+    assert 200 < max(int(levels) for _, levels in seen) < 300
+    chained = sum(torch.equal(condition[:, :, 0], clip[:, :, 0]) for condition, _ in seen)
+    assert 15 < chained < 33
+    quietest = min(seen, key=lambda pair: int(pair[1]))[0]
+    assert (quietest - clip)[:, :, 1:].square().mean() < 0.5 * (clip - clip.mean()).square().mean()
+
+
 def test_stopped_in_the_middle_keeps_what_is_learned():
     class Cancel(Exception):
         pass
@@ -267,4 +283,23 @@ def test_command_line(tmp_path, capsys):
                      "--frames-out", str(tmp_path / f"{name}.safetensors"), *options]) == 0
         made[name] = load_file(tmp_path / f"{name}.safetensors")["keyframes"]
     assert not torch.equal(made["with"], made["without"])
-    assert main(arguments[:2] + [str(tmp_path / "no" / "x.safetensors"), "--prompt", "a"]) == 2
+
+
+def test_command_line_for_a_texture(tmp_path):
+    write_mp4(tmp_path / "clip.mp4", moving(Scene("square", "blue", "right", "white", "striped"), "orbit", 4, 64), 8)
+    file = tmp_path / "stripes.safetensors"
+    assert main(["train", str(tmp_path / "clip.mp4"), str(file), "--prompt", "a blue square", "--pixel-sr",
+                 "--steps", "1", "--window", "2", "--rank", "2"]) == 0
+    arguments = ["generate", "--prompt", "a red circle", "--until", "pixel-sr", "--keyframes-steps", "2",
+                 "--keyframes-num-frames", "2", "--interpolate-steps", "2", "--pixel-sr-steps", "2"]
+    made = []
+    for options in ([], ["--pixel-sr-lora", f"{file}:20"]):
+        assert main([*arguments, "--frames-out", str(tmp_path / "made.safetensors"), *options]) == 0
+        made.append(load_file(tmp_path / "made.safetensors"))
+    assert torch.equal(made[0]["interpolated"], made[1]["interpolated"])
+    assert not torch.equal(made[0]["pixel_sr"], made[1]["pixel_sr"])
+    assert main([*arguments, "--lora", str(file)]) == 2  # it is not the keyframe model's
+
+
+def test_unwritable_lora(tmp_path):
+    assert main(["train", "clip.mp4", str(tmp_path / "no" / "x.safetensors"), "--prompt", "a"]) == 2

@@ -56,3 +56,12 @@ def test_a_whole_trial(tmp_path):
     results = json.loads((tmp_path / "numbers.json").read_text())
     assert results["strength 0.0"]["n"] == 2 and results["strength 0.0"]["moves so"] == 0
     assert results["training CPU seconds"] > 0 and (tmp_path / "clips.png").stat().st_size > 1000
+
+
+def test_a_whole_style_trial(tmp_path):
+    arguments = ["micro", "style", "--steps", "1", "--clips", "2", "--strengths", "0", "1",
+                 "--json", str(tmp_path / "numbers.json"), "--picture", str(tmp_path / "clips.png")]
+    assert main(arguments) == 0
+    results = json.loads((tmp_path / "numbers.json").read_text())
+    assert results["strength 0.0"]["n"] == 2 and results["strength 0.0"]["texture"] == 0
+    assert results["strength 0.0"]["looks"] == 1 and (tmp_path / "clips.png").stat().st_size > 1000
