@@ -33,7 +33,8 @@ class Show1TrainMotionLoRA(io.ComfyNode):
             description="Learns the motion of one clip as a LoRA of the model's temporal attention. A cancel keeps "
                         "what is learned so far.",
             search_aliases=["show1", "show-1", "train lora", "motion director", "motion customization"],
-            inputs=[model_input("A keyframe model (show-1-base) or the latent expert"),
+            inputs=[model_input("A keyframe model (show-1-base) for a motion, pixel super-resolution for a texture, or the "
+                                "latent expert"),
                     images_input(),
                     positive_input("the model's text encoder: what the clip shows, without how it moves"),
                     io.Int.Input("steps", default=_DEFAULTS.steps, min=2, max=100000,
@@ -47,7 +48,7 @@ class Show1TrainMotionLoRA(io.ComfyNode):
                     io.Combo.Input("objective", options=list(OBJECTIVES), default=_DEFAULTS.objective, optional=True,
                                    tooltip="\"motion\" sets the clip's looks aside (MotionDirector), "
                                            "\"frame_difference\" compares changes between frames only (VMC), "
-                                           "\"plain\" learns all that is there: for a style."),
+                                           "\"plain\" learns all that is there: for a texture."),
                     io.Int.Input("batch_size", default=_DEFAULTS.batch_size, min=1, max=64, optional=True,
                                  tooltip="Windows per step, 1 to 64. More learns steadier and takes that much longer."),
                     _size_input("width"), _size_input("height"),
@@ -62,7 +63,7 @@ class Show1TrainMotionLoRA(io.ComfyNode):
                                            "\"attention_and_ff\": its feed-forward layers too (MotionDirector)."),
                     io.Combo.Input("timesteps", options=list(TIMESTEPS), default=_DEFAULTS.timesteps, optional=True,
                                    tooltip="\"motion\" trains mostly at the noise levels where motion is decided, "
-                                           "\"even\" at all alike (better for a style)."),
+                                           "\"even\" at all alike."),
                     io.Int.Input("sample_every", default=100, min=0, max=100000, optional=True,
                                  tooltip="Show a sampled clip every so many steps, 0: never. Each costs about as much "
                                          "as 10 steps. Keyframe models only."),

@@ -111,6 +111,24 @@ def test_stacked_negative_zero_and_clean_afterwards(server, trained):
     assert (trained["frames"] - before).abs().max() > 1e-3 and not torch.allclose(negative, before, atol=1e-4)
 
 
+def test_a_texture_of_super_resolution(server, clip):
+    """The same nodes on the model that draws fine detail: trained from one clip, applied, and seen in its frames."""
+    graph = Motion()
+    keyframe_model, graph.model = graph.model, graph.add("Show1LoadModel", model_name="micro/show-1-sr1")
+    frames = graph.add("TestLoadFrames", file=clip)
+    lora = graph.train(clip, steps=2, targets="attention", objective="plain")
+    for file, model in (("without", graph.model), ("with", graph.apply("none", 1.0, lora=lora))):
+        images = graph.add("Show1PixelSR", model=model, images=frames, positive=graph.text, steps=2, cfg=1.0, seed=1,
+                           noise_level=20)
+        graph.add("TestSaveFrames", images=images, file=f"{file}.safetensors")
+    run = run_graph(server, graph)
+    assert run.status == "success", f"{run.message}\n{server.log_tail()}"
+    without, textured = (saved(server, f"{file}.safetensors") for file in ("without", "with"))
+    assert textured.shape == (10, 64, 64, 3) and (textured - without).abs().max() > 1e-3
+    graph.keyframes(graph.apply("none", 1.0, keyframe_model, lora=lora), "never.safetensors")
+    assert "does not fit" in run_graph(server, graph).message
+
+
 def test_cancel_keeps_what_is_learned_and_the_next_run_trains_again(server, clip):
     graph = Motion()
     lora = graph.train(clip, steps=500, sample_every=0)
