@@ -135,7 +135,7 @@ def random_model(kind: str, config: dict[str, Any], vae: dict[str, Any] | None, 
                  dtype: str) -> Show1Model:
     """A model of this architecture with random weights, managed by the runtime."""
     with torch.device("meta"):
-        net = UNet(config, runtime.ops).eval()
+        net = UNet(config, runtime.ops()).eval()
     handle = filled(UNET, net, net, (full_size.random_weights(net), Path(kind)), runtime, dtype)
     codec = None
     if vae is not None:

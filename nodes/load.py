@@ -1,12 +1,13 @@
 """Show1LoadModel and Show1LoadTextEncoder."""
 
+import torch
 from comfy_api.latest import io
 
 from ..show1_engine import host
 from ..show1_engine.checkpoints.find import Found, find_models, find_text_encoders
 from ..show1_engine.checkpoints.registry import ABSENT, absent, advice
 from ..show1_engine.errors import CheckpointError
-from ..show1_engine.loading import DTYPES, load_model, load_text_encoder
+from ..show1_engine.loading import DTYPES, UNET_DTYPES, load_model, load_text_encoder
 from ..show1_engine.micro.export import WEIGHTS
 from .schema import schema
 from .sockets import Model, TextEncoder
@@ -51,10 +52,10 @@ def _valid(found: dict[str, Found], name: str | None) -> bool | str:
     return name is None or _missing(found, name) or True
 
 
-def _dtype_input() -> io.Input:
-    return io.Combo.Input("weight_dtype", options=list(DTYPES), default="default", optional=True,
+def _dtype_input(dtypes: dict[str, torch.dtype | None], more: str = "") -> io.Input:
+    return io.Combo.Input("weight_dtype", options=list(dtypes), default="default", optional=True,
                           tooltip="How the weights are kept in memory. \"default\" is ComfyUI's choice for the device; "
-                                  "fp8 halves fp16 at some loss of quality.")
+                                  f"fp8 halves fp16 at some loss of quality.{more}")
 
 
 class Show1LoadModel(io.ComfyNode):
@@ -67,7 +68,8 @@ class Show1LoadModel(io.ComfyNode):
             search_aliases=["show1", "show-1", "text to video", "load model"],
             inputs=[io.Combo.Input("model_name", options=_options(_models()),
                                    tooltip="Models in models/show1 and models/diffusers, and the bundled micro ones."),
-                    _dtype_input()],
+                    _dtype_input(UNET_DTYPES, " fp8_e4m3fn_fast also multiplies in fp8 on cards that can (from RTX 40 "
+                                              "on).")],
             outputs=[Model.Output(display_name="model")])
 
     @classmethod
@@ -91,7 +93,7 @@ class Show1LoadTextEncoder(io.ComfyNode):
             inputs=[io.Combo.Input("name", options=_options(_text_encoders(), True),
                                    tooltip="Folders with text_encoder and tokenizer in models/show1 and "
                                            "models/diffusers, and the bundled micro ones."),
-                    _dtype_input()],
+                    _dtype_input(DTYPES)],
             outputs=[TextEncoder.Output(display_name="text_encoder")])
 
     @classmethod

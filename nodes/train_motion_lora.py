@@ -33,8 +33,8 @@ class Show1TrainMotionLoRA(io.ComfyNode):
             description="Learns the motion of one clip as a LoRA of the model's temporal attention. A cancel keeps "
                         "what is learned so far.",
             search_aliases=["show1", "show-1", "train lora", "motion director", "motion customization"],
-            inputs=[model_input("A keyframe model (show-1-base) for a motion, pixel super-resolution for a texture, or the "
-                                "latent expert"),
+            inputs=[model_input("A keyframe model (show-1-base) for a motion, pixel super-resolution for a texture, or "
+                                "the latent expert"),
                     images_input(),
                     positive_input("the model's text encoder: what the clip shows, without how it moves"),
                     io.Int.Input("steps", default=_DEFAULTS.steps, min=2, max=100000,

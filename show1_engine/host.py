@@ -79,13 +79,15 @@ class PlainHandle:
 class PlainRuntime:
     """Plain torch: one model at a time on the device, the others in main memory."""
 
-    ops = nn
-
     def __init__(self, device: str = "cpu", dtype: torch.dtype = torch.float32):
         self.device, self.dtype = torch.device(device), dtype
         self._resident: nn.Module | None = None
         self._patches: WeakKeyDictionary[nn.Module, tuple] = WeakKeyDictionary()  # what is in the weights now
         self._originals: WeakKeyDictionary[nn.Module, dict[str, Tensor]] = WeakKeyDictionary()
+
+    def ops(self, storage: torch.dtype | None = None, fast: bool = False) -> Any:
+        """What layers are taken from."""
+        return nn
 
     def dtypes(self, role: str, requested: torch.dtype | None, parameters: int) -> tuple[torch.dtype, torch.dtype]:
         """Storage and compute dtype: the same one, since nothing casts layers here."""
@@ -194,11 +196,16 @@ def _host_patch(patch: Patch) -> Any:
 class ComfyRuntime:
     """ComfyUI's memory manager: castable layers, partial loading, its dtypes and devices."""
 
-    @property
-    def ops(self) -> Any:
+    def ops(self, storage: torch.dtype | None = None, fast: bool = False) -> Any:
+        """Castable layers; for fp8 storage the host's choice, which `fast` asks to multiply in fp8 where the device
+        can (as its own option --fast does)."""
+        import comfy.model_management as mm
         import comfy.ops
 
-        return comfy.ops.manual_cast
+        if storage is None or storage.itemsize > 1:
+            return comfy.ops.manual_cast
+        return comfy.ops.pick_operations(storage, torch.bfloat16, load_device=mm.get_torch_device(),
+                                         fp8_optimizations=fast)
 
     def dtypes(self, role: str, requested: torch.dtype | None, parameters: int) -> tuple[torch.dtype, torch.dtype]:
         """Storage and compute dtype: the host's choice, or the user's storage and what the device computes it in."""
