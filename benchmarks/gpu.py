@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from show1_engine.host import TEXT, UNET, VAE, ComfyRuntime, PlainRuntime
-from show1_engine.loading import Runtime, filled
+from show1_engine.loading import Runtime, empty_unet, filled
 from show1_engine.micro import configs
 from show1_engine.models import autoencoder
 from show1_engine.models.bundle import Show1Model
@@ -134,8 +134,7 @@ def _text(config: dict[str, Any], runtime: Runtime, dtype: str) -> Tensor:
 def random_model(kind: str, config: dict[str, Any], vae: dict[str, Any] | None, runtime: Runtime,
                  dtype: str) -> Show1Model:
     """A model of this architecture with random weights, managed by the runtime."""
-    with torch.device("meta"):
-        net = UNet(config, runtime.ops()).eval()
+    net = empty_unet(config, runtime, dtype)
     handle = filled(UNET, net, net, (full_size.random_weights(net), Path(kind)), runtime, dtype)
     codec = None
     if vae is not None:

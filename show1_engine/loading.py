@@ -1,6 +1,7 @@
 """From files to models: checkpoints read, networks built from a runtime's layers, weights put in."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,8 +36,7 @@ def load_model(path: Path, runtime: Runtime, weight_dtype: str = "default", name
         ModelKindError: not a Show-1 model.
     """
     checkpoint = read_checkpoint(Path(path))
-    with torch.device("meta"):
-        unet = UNet(checkpoint.unet_config, runtime.ops(dtype_of(weight_dtype), weight_dtype == FAST)).eval()
+    unet = empty_unet(checkpoint.unet_config, runtime, weight_dtype)
     handle = filled(UNET, unet, unet, checkpoint.weights("unet"), runtime, weight_dtype)
     vae = None
     if checkpoint.vae_config is not None:
@@ -44,6 +44,12 @@ def load_model(path: Path, runtime: Runtime, weight_dtype: str = "default", name
         vae = filled(VAE, net, net, checkpoint.weights("vae"), runtime)
     return Show1Model(name or checkpoint.name, checkpoint.kind, handle, checkpoint.scheduler_config,
                       checkpoint.noising_config, vae)
+
+
+def empty_unet(config: dict[str, Any], runtime: Runtime, weight_dtype: str = "default") -> UNet:
+    """A UNet of the runtime's layers, without weights yet."""
+    with torch.device("meta"):
+        return UNet(config, runtime.ops(dtype_of(weight_dtype), weight_dtype == FAST)).eval()
 
 
 def load_text_encoder(path: Path, runtime: Runtime, weight_dtype: str = "default",

@@ -17,7 +17,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add("--device", default="cuda", help="of --gpu (default: %(default)s)")
     add("--limits", type=float, nargs="*", default=[12, 8, 6, 4], metavar="GB", help="of --gpu: less and less memory")
     add("--comfyui", type=Path, metavar="DIR", help="of --gpu: ComfyUI's source tree, for its memory manager")
-    add("--dtype", default="default", choices=["default", "fp16", "bf16", "fp8_e4m3fn"], help="of --gpu: weights")
+    add("--dtype", default="default", help="of --gpu: weights, fp16 or fp8_e4m3fn_fast for instance",
+        choices=["default", "fp16", "bf16", "fp8_e4m3fn", "fp8_e4m3fn_fast"])
     add("--peak-tflops", type=float, help="of --gpu: what the card's maker promises, to compare with")
     command.set_defaults(func=_bench)
 
