@@ -69,7 +69,11 @@ class Show1LoadModel(io.ComfyNode):
             inputs=[io.Combo.Input("model_name", options=_options(_models()),
                                    tooltip="Models in models/show1 and models/diffusers, and the bundled micro ones."),
                     _dtype_input(UNET_DTYPES, " fp8_e4m3fn_fast also multiplies in fp8 on cards that can (from RTX 40 "
-                                              "on).")],
+                                              "on)."),
+                    io.Boolean.Input("compile", default=False, optional=True,
+                                     tooltip="Fuse the model's operations with torch.compile. The first run, and the "
+                                             "first of another size, takes minutes longer, the later ones less time. "
+                                             "Needs Triton.")],
             outputs=[Model.Output(display_name="model")])
 
     @classmethod
@@ -77,9 +81,9 @@ class Show1LoadModel(io.ComfyNode):
         return _valid(_models(), model_name)
 
     @classmethod
-    def execute(cls, model_name: str, weight_dtype: str = "default") -> io.NodeOutput:
+    def execute(cls, model_name: str, weight_dtype: str = "default", compile: bool = False) -> io.NodeOutput:
         found = _chosen("Show1LoadModel", _models(), model_name)
-        return io.NodeOutput(load_model(found.path, host.ComfyRuntime(), weight_dtype, model_name))
+        return io.NodeOutput(load_model(found.path, host.ComfyRuntime(), weight_dtype, model_name, compile))
 
 
 class Show1LoadTextEncoder(io.ComfyNode):

@@ -199,13 +199,11 @@ class ComfyRuntime:
     def ops(self, storage: torch.dtype | None = None, fast: bool = False) -> Any:
         """Castable layers; for fp8 storage the host's choice, which `fast` asks to multiply in fp8 where the device
         can (as its own option --fast does)."""
-        import comfy.model_management as mm
         import comfy.ops
 
         if storage is None or storage.itemsize > 1:
             return comfy.ops.manual_cast
-        return comfy.ops.pick_operations(storage, torch.bfloat16, load_device=mm.get_torch_device(),
-                                         fp8_optimizations=fast)
+        return comfy.ops.pick_operations(storage, torch.bfloat16, load_device=self.device, fp8_optimizations=fast)
 
     def dtypes(self, role: str, requested: torch.dtype | None, parameters: int) -> tuple[torch.dtype, torch.dtype]:
         """Storage and compute dtype: the host's choice, or the user's storage and what the device computes it in."""
@@ -218,8 +216,15 @@ class ComfyRuntime:
             return dtype, dtype
         supported = [torch.float16, torch.bfloat16, torch.float32]
         storage = requested or mm.unet_dtype(model_params=parameters, supported_dtypes=supported)
-        compute = mm.unet_manual_cast(storage, mm.get_torch_device(), supported)
+        compute = mm.unet_manual_cast(storage, self.device, supported)
         return storage, compute or storage
+
+    @property
+    def device(self) -> torch.device:
+        """Where UNets compute."""
+        import comfy.model_management as mm
+
+        return mm.get_torch_device()
 
     def build_text(self, kind: str, config: dict[str, Any]) -> nn.Module:
         return _ComfyText(kind, config)

@@ -11,6 +11,7 @@ from .errors import InputError
 from .host import TEXT, UNET, VAE, ComfyRuntime, Handle, PlainRuntime
 from .models import autoencoder
 from .models.bundle import Show1Model
+from .models.compiled import compile_network
 from .models.text import CLIP, T5, TextEncoder, load_tokenizer
 from .models.unet import UNet
 
@@ -28,16 +29,22 @@ def dtype_of(name: str) -> torch.dtype | None:
     return UNET_DTYPES[name]
 
 
-def load_model(path: Path, runtime: Runtime, weight_dtype: str = "default", name: str | None = None) -> Show1Model:
+def load_model(path: Path, runtime: Runtime, weight_dtype: str = "default", name: str | None = None,
+               compiled: bool = False) -> Show1Model:
     """A model of the cascade from a diffusers-layout folder or one of our single files.
+
+    `compiled`: its UNet goes through torch.compile.
 
     Raises:
         CheckpointError: files missing, damaged, unsafe, or keys that do not fit the config.
         ModelKindError: not a Show-1 model.
+        InputError: torch.compile does not work here.
     """
     checkpoint = read_checkpoint(Path(path))
     unet = empty_unet(checkpoint.unet_config, runtime, weight_dtype)
     handle = filled(UNET, unet, unet, checkpoint.weights("unet"), runtime, weight_dtype)
+    if compiled:
+        compile_network(unet, runtime.device)
     vae = None
     if checkpoint.vae_config is not None:
         net = autoencoder.build(checkpoint.vae_config)

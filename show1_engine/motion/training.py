@@ -16,6 +16,7 @@ from ..frames import checked, cover, resize_bilinear, split_alpha, to_model
 from ..host import Handle
 from ..models.autoencoder import VaeCodec
 from ..models.bundle import Show1Model
+from ..models.compiled import uncompiled
 from ..models.kinds import DESCRIPTION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
 from ..models.memory import unet_bytes
 from ..models.unet import TextStates
@@ -119,6 +120,7 @@ class MotionTraining:
 
     def _prepare(self, report: Report, stack: ExitStack) -> None:
         s, model = self.settings, self.model
+        stack.enter_context(uncompiled(model.network))
         with torch.no_grad():
             clip = _encoded(model, self._images, self._source)
         window = min(s.window, clip.shape[2])

@@ -60,11 +60,13 @@ def _in_parts(unet: UNet, at_once: int | None) -> Callable[[Tensor, int, TextSta
 
     def run(x: Tensor, timestep: int, text: TextStates, labels: Tensor | None) -> Tensor:
         nonlocal at_once
+        # A number of the processor's would be copied over at every step, and be compiled in by torch.compile.
+        step = torch.full((), timestep, dtype=torch.float32, device=x.device)
         while True:
             size = min(at_once or len(x), len(x))
             parts = [slice(i, i + size) for i in range(0, len(x), size)]
             try:
-                return torch.cat([unet(x[part], timestep, text[part], None if labels is None else labels[part]).float()
+                return torch.cat([unet(x[part], step, text[part], None if labels is None else labels[part]).float()
                                   for part in parts])
             except torch.cuda.OutOfMemoryError:
                 if size == 1:
