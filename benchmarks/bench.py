@@ -17,6 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from show1_engine.micro import models
 from show1_engine.micro.configs import FRAMES, KEYFRAME_SIZE, SR_SIZE, unet_config
 from show1_engine.micro.evaluate import Judge, drawn
 from show1_engine.micro.world import frame_times
+from show1_engine.models.compiled import compile_network
 from show1_engine.models.kinds import INTERPOLATION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
 from show1_engine.models.memory import unet_bytes
 from show1_engine.models.unet import UNet
@@ -35,7 +37,7 @@ from show1_engine.models.unet import UNet
 from . import full_size, paper
 from .baseline import one_by_one, plain_twin
 
-OURS, PLAIN, PLAIN_FUSED = "ours", "baseline", "baseline, fused attention"
+OURS, PLAIN, PLAIN_FUSED, COMPILED = "ours", "baseline", "baseline, fused attention", "compiled"
 Progress = Callable[[str], None]
 # Frames, rows, columns of one forward: interpolation as in the paper, the others smaller, for a CPU's sake.
 FORWARDS = {"show-1-interpolation": (5, 40, 64), "show-1-base": (8, 24, 32), "IF-II-L": (1, 80, 128),
@@ -44,11 +46,12 @@ _MICRO_WINDOWS = {KEYFRAMES: 1, INTERPOLATION: 1, PIXEL_SR: 4, LATENT_EXPERT: 29
 _TOLERANCE = 1e-4
 
 
-def run(repeats: int = 3, full: bool = True, progress: Progress = lambda text: None) -> dict[str, Any]:
-    """All measurements, JSON-ready."""
+def run(repeats: int = 3, full: bool = True, progress: Progress = lambda text: None,
+        compiled: bool = False) -> dict[str, Any]:
+    """All measurements, JSON-ready. `compiled`: the micro part also with torch.compile, which takes minutes."""
     results = {"date": time.strftime("%Y-%m-%d"), "device": f"{platform.machine()} CPU, {os.cpu_count()} cores",
                "threads": torch.get_num_threads(), "torch": torch.__version__, "repeats": repeats,
-               "micro": micro(repeats, progress)}
+               "micro": micro(repeats, progress, compiled)}
     if full:
         results["full size"] = forwards(1, progress)
         progress("paper")
@@ -68,15 +71,18 @@ def interleaved(variants: dict[str, Callable[[], Any]], repeats: int) -> dict[st
                    "cpu seconds": statistics.median(cpu for _, cpu in row)} for name, row in rows.items()}
 
 
-def micro(repeats: int, progress: Progress) -> dict[str, Any]:
+def micro(repeats: int, progress: Progress, compiled: bool = False) -> dict[str, Any]:
     """Every stage of the micro cascade on drawn input, by all variants."""
     with tempfile.TemporaryDirectory() as scratch:
         judge = Judge(models(Path(scratch)))
-    plain, fused = (_with_networks(judge, attention) for attention in (False, True))
+    others = {PLAIN: _with_networks(judge, plain_twin),
+              PLAIN_FUSED: _with_networks(judge, lambda net: plain_twin(net, fused_attention=True))}
+    if compiled:
+        others[COMPILED] = _with_networks(judge, _compiled)
     results = {}
     for kind in (KEYFRAMES, INTERPOLATION, PIXEL_SR, LATENT_EXPERT):
         progress(f"micro {kind}")
-        results[kind] = _MicroStage(judge, kind).measured(plain, fused, repeats)
+        results[kind] = _MicroStage(judge, kind).measured(others, repeats)
     results["whole clip"] = _whole(results)
     return results
 
@@ -94,16 +100,19 @@ class _MicroStage:
         self.size = frames, side, side
         self.judge = judge
 
-    def measured(self, plain: Judge, fused: Judge, repeats: int) -> dict[str, Any]:
+    def measured(self, others: dict[str, Judge], repeats: int) -> dict[str, Any]:
         """All variants on this stage; the baseline's frames must be ours."""
-        variants = {OURS: lambda: self.run(self.judge), PLAIN: lambda: self.run(plain),
-                    PLAIN_FUSED: lambda: self.run(fused), "balanced": lambda: self.run(self.judge, preset="balanced"),
+        variants = {OURS: lambda: self.run(self.judge), **{name: partial(self.run, judge) for name, judge in
+                                                           others.items()},
+                    "balanced": lambda: self.run(self.judge, preset="balanced"),
                     "fast": lambda: self.run(self.judge, preset="fast")}
         first = {name: self.counted(variant) for name, variant in variants.items()}
         _same(self.kind, *(first[name][0] for name in (OURS, PLAIN, PLAIN_FUSED)))
         rows = _with_ratios(interleaved(variants, repeats))
         for name in (OURS, "balanced", "fast"):
             rows[name]["evaluations"] = first[name][1]
+        if COMPILED in rows:  # rounds otherwise
+            rows[COMPILED]["difference"] = (first[COMPILED][0] - first[OURS][0]).abs().max().item()
         counted, estimated = self.memory()
         return rows | {"flops of one": self.flops(), "activations counted": counted, "activations estimated": estimated}
 
@@ -137,18 +146,25 @@ class _MicroStage:
         return (paper.forward_peak(net, 2, *self.size), unet_bytes(net.config, 2, *self.size, torch.float32))
 
 
-def _with_networks(judge: Judge, fused_attention: bool) -> Judge:
-    """The same judge with baseline networks."""
+def _with_networks(judge: Judge, other_network: Callable[[UNet], UNet]) -> Judge:
+    """The same judge with other networks in place of ours."""
     runtime, other = PlainRuntime(), copy.copy(judge)
     other.models = {kind: dataclasses.replace(model, unet=PlainHandle(
-        plain_twin(model.network, fused_attention), model.unet.dtype, runtime)) for kind, model in judge.models.items()}
+        other_network(model.network), model.unet.dtype, runtime)) for kind, model in judge.models.items()}
     return other
+
+
+def _compiled(network: UNet) -> UNet:
+    twin = copy.deepcopy(network)
+    compile_network(twin, torch.device("cpu"))
+    return twin
 
 
 def _whole(results: dict[str, Any]) -> dict[str, Any]:
     """Seconds of the whole clip, from those of one window of the two last stages."""
     sums = {name: {unit: sum(_MICRO_WINDOWS[kind] * results[kind][name][unit] for kind in _MICRO_WINDOWS)
-                   for unit in ("seconds", "cpu seconds")} for name in (OURS, PLAIN, PLAIN_FUSED, "balanced", "fast")}
+                   for unit in ("seconds", "cpu seconds")} for name, row in results[KEYFRAMES].items()
+            if isinstance(row, dict)}
     return _with_ratios(sums)
 
 
@@ -213,9 +229,11 @@ def markdown(results: dict[str, Any]) -> str:
              "each in the micro part, medians); ratios are of CPU seconds to the baseline's. *fused*: the "
              "baseline with scaled_dot_product_attention. Not measured here: any card.", "",
              "## Micro cascade, whole stages", ""]
-    lines += _table(["stage", "baseline s", "fused", "ours", "balanced", "fast", "evaluations ours / balanced / fast",
-                     "activations counted / estimated"],
-                    [_micro_row(kind, rows) for kind, rows in results["micro"].items()])
+    columns = [name for name in (PLAIN_FUSED, OURS, COMPILED, "balanced", "fast")
+               if name in results["micro"][KEYFRAMES]]
+    lines += _table(["stage", "baseline s", *("fused" if name == PLAIN_FUSED else name for name in columns),
+                     "evaluations ours / balanced / fast", "activations counted / estimated"],
+                    [_micro_row(kind, rows, columns) for kind, rows in results["micro"].items()])
     if "full size" in results:
         lines += ["", "## Full size, one forward of one video, float32", ""]
         lines += _table(["model", "frames, height, width", "TFLOP", "baseline s", "fused", "ours", "ours GFLOP/s"],
@@ -229,12 +247,12 @@ def _table(head: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
-def _micro_row(kind: str, rows: dict[str, Any]) -> list[str]:
+def _micro_row(kind: str, rows: dict[str, Any], columns: list[str]) -> list[str]:
     counts = " / ".join(str(rows[name].get("evaluations", "")) for name in (OURS, "balanced", "fast"))
     memory = " / ".join(f"{rows[name] / 1e6:.1f} MB" for name in ("activations counted", "activations estimated")
                         if name in rows)
     return [kind, f"{rows[PLAIN]['cpu seconds']:.2f}",
-            *(f"{rows[name]['times as fast']:.2f}×" for name in (PLAIN_FUSED, OURS, "balanced", "fast")),
+            *(f"{rows[name]['times as fast']:.2f}×" for name in columns),
             counts.strip(" /"), memory]
 
 

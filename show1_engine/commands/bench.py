@@ -12,6 +12,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add = command.add_argument
     add("--out", type=Path, default=_PACK / "benchmarks" / "results", metavar="DIR", help="default: %(default)s")
     add("--repeats", type=int, default=3, help="of the micro part (default: %(default)s)")
+    add("--compile", action="store_true", help="the micro part also with torch.compile; minutes more")
     add("--no-full-size", action="store_true", help="the micro part alone (no 7 GB of random weights)")
     add("--gpu", action="store_true", help="instead: the full-size cascade at the paper's sizes on a card")
     add("--device", default="cuda", help="of --gpu (default: %(default)s)")
@@ -31,7 +32,7 @@ def _bench(args: argparse.Namespace) -> int:
         results = gpu.run(args.device, args.limits, args.comfyui, args.dtype, args.peak_tflops)
         page = bench.write(results, args.out, gpu.markdown)
     else:
-        page = bench.write(bench.run(args.repeats, not args.no_full_size, _say), args.out)
+        page = bench.write(bench.run(args.repeats, not args.no_full_size, _say, args.compile), args.out)
     print(page.read_text("utf-8"))
     return 0
 

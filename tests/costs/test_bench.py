@@ -27,7 +27,7 @@ def test_other_numbers_are_refused():
 def test_the_page(tmp_path):
     """Tables of results as `run` gives them; the slow parts stand in with two rows."""
     row = {"seconds": 1.0, "cpu seconds": 2.0, "times as fast": 1.5}
-    names = (bench.OURS, bench.PLAIN, bench.PLAIN_FUSED, "balanced", "fast")
+    names = (bench.OURS, bench.PLAIN, bench.PLAIN_FUSED, bench.COMPILED, "balanced", "fast")
     stage = {name: dict(row, evaluations=3) for name in names}
     stage |= {"flops of one": 10**9, "activations counted": 5 * 10**6, "activations estimated": 6 * 10**6}
     forward = {"frames, height, width": (8, 20, 32), "flops": 10**12, **stage}
@@ -37,6 +37,7 @@ def test_the_page(tmp_path):
     page = bench.write(results, tmp_path)
     assert page.name == "2000-01-01-some-CPU-2-cores.md"
     text = page.read_text()
+    assert "| fused | ours | compiled | balanced | fast |" in text
     assert "| keyframes | 2.00 | 1.50× |" in text and "| show-1-base | 8 × 20 × 32 | 1.00 |" in text
     assert "| keyframes | show-1-base | 1727 M | 150 / 68 / 28 |" in text
     assert json.loads(page.with_suffix(".json").read_text())["repeats"] == 3
