@@ -155,7 +155,9 @@ def _with_networks(judge: Judge, other_network: Callable[[UNet], UNet]) -> Judge
 
 
 def _compiled(network: UNet) -> UNet:
-    twin = copy.deepcopy(network)
+    with torch.device("meta"):
+        twin = UNet(network.config).eval().requires_grad_(False)
+    twin.load_state_dict(network.state_dict(), assign=True)
     compile_network(twin, torch.device("cpu"))
     return twin
 

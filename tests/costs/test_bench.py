@@ -19,6 +19,14 @@ def test_the_baseline_computes_the_same():
         assert all(row["seconds"] > 0 for row in rows.values())
 
 
+def test_the_compiled_twin(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(bench, "compile_network", lambda network, device: compiled.append(network))
+    net = full_size.fill(UNet(configs.unet_config("keyframes")).eval().requires_grad_(False))
+    twin, inputs = bench._compiled(net), paper.evaluation(net, 1, 2, 8, 8)
+    assert compiled == [twin] and twin is not net and torch.equal(twin(*inputs), net(*inputs))
+
+
 def test_other_numbers_are_refused():
     with pytest.raises(RuntimeError, match="differs from ours by 1.0"):
         bench._same("result", torch.zeros(2), torch.ones(2))
