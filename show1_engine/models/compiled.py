@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-import torch._dynamo
 from torch import Tensor, nn
 
 from ..errors import InputError
@@ -18,11 +17,14 @@ def compile_network(network: nn.Module, device: torch.device) -> None:
     Raises:
         InputError: torch.compile does not work on this device, with the reason.
     """
+    import torch._dynamo  # takes a second
+
     try:
         torch.compile(_probe)(torch.ones(8, device=device))
     except Exception as error:  # whatever a compiler, a driver or a missing package can raise
-        raise InputError(f"torch.compile does not work here ({str(error).strip().splitlines()[0][:200]}). It needs "
-                         "Triton on a card and a C++ compiler on a CPU; or turn 'compile' off") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise InputError(f"torch.compile does not work here ({reason}). It needs Triton on a card and a C++ compiler "
+                         "on a CPU; or turn 'compile' off") from error
     torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, _FORMS)
     network.compile()
 
