@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from show1_engine.host import PlainHandle, PlainRuntime
+from show1_engine.loading import empty_unet
 from show1_engine.micro import models
 from show1_engine.micro.configs import FRAMES, KEYFRAME_SIZE, SR_SIZE, unet_config
 from show1_engine.micro.evaluate import Judge, drawn
@@ -155,8 +156,7 @@ def _with_networks(judge: Judge, other_network: Callable[[UNet], UNet]) -> Judge
 
 
 def _compiled(network: UNet) -> UNet:
-    with torch.device("meta"):
-        twin = UNet(network.config).eval().requires_grad_(False)
+    twin = empty_unet(network.config, PlainRuntime()).requires_grad_(False)
     twin.load_state_dict(network.state_dict(), assign=True)
     compile_network(twin, torch.device("cpu"))
     return twin

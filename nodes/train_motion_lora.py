@@ -78,7 +78,7 @@ class Show1TrainMotionLoRA(io.ComfyNode):
                     io.Float.Input("recolour", default=_DEFAULTS.recolour, min=0.0, max=1.0, step=0.05, optional=True,
                                    tooltip="Share of steps, 0 to 1, that see the clip in other colours and without "
                                            "words: the motion is then bound less to the clip's own. 0.8 on "
-                                           "show1-micro; keyframe models only.")],
+                                           "show1-micro; not for the latent expert.")],
             outputs=[io.LoraModel.Output(display_name="lora"), io.LossMap.Output(display_name="loss_map")])
 
     @classmethod

@@ -55,7 +55,7 @@ class TrainSettings:
     window: frames per step, drawn anywhere from the clip; frame_step: every how manyth frame of it is used.
     timesteps: "motion" draws most steps at the noise levels where a clip's motion is decided, "even" from all alike.
     recolour: share of steps (0..1) that see the clip in other colours, without words, so that the motion is not bound
-        to its own. Keyframe models only.
+        to its own. Not for the latent expert.
     """
 
     steps: int = 300

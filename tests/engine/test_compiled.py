@@ -18,8 +18,8 @@ from show1_engine.stages.keyframes import KeyframeSettings, keyframes
 TEXT = torch.randn(2, 77, 64, generator=torch.Generator().manual_seed(1))
 
 
-def frames(model: Show1Model, width: int = 16) -> torch.Tensor:
-    return keyframes(model, TEXT[:1], TEXT[1:], KeyframeSettings(width, 16, 3, steps=3, cfg=2.0))
+def frames(model: Show1Model) -> torch.Tensor:
+    return keyframes(model, TEXT[:1], TEXT[1:], KeyframeSettings(16, 16, 3, steps=3, cfg=2.0))
 
 
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "cl"))), reason="no C++ compiler")
