@@ -45,12 +45,16 @@ def free_port() -> int:
 
 
 def link_pack(custom_nodes: Path, name: str = PACK_NAME) -> Path:
-    """Make this checkout a custom node pack of the given folder; an entry that already leads here is kept."""
+    """Make this checkout a custom node pack of the given folder; an entry that already leads here is kept, a link that
+    leads nowhere replaced. ServerError if another copy is there."""
     custom_nodes.mkdir(parents=True, exist_ok=True)
     for entry in custom_nodes.iterdir():
         if entry.resolve() == PACK:
             return entry
     link = custom_nodes / name
+    if link.exists():
+        raise ServerError(f"'{link}' is another copy of this pack; remove it, or start from there")
+    link.unlink(missing_ok=True)
     link.symlink_to(PACK, target_is_directory=True)
     return link
 

@@ -31,7 +31,10 @@ def main() -> None:
         sys.exit(f"error: {sys.executable} lacks packages that the pack needs: {', '.join(missing)}\n"
                  f"install them with: {sys.executable} -m pip install -r '{PACK / 'requirements.txt'}'")
     base = options.base or options.comfyui
-    link_pack(base / "custom_nodes")
+    try:
+        link_pack(base / "custom_nodes")
+    except ServerError as error:
+        sys.exit(f"error: {error}")
     provide_models(base / "models" / "show1")
     server = Server(options.comfyui, base=options.base, args=device_arguments(), log=base / "quickstart.log",
                     port=UI_PORT if options.ui and port_is_free(UI_PORT) else free_port())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 import pytest
+from comfyui_server import ServerError, link_pack
 from PIL import Image
 
 
@@ -60,6 +61,18 @@ def test_makes_a_video_and_stays(pack, install):
     with pytest.raises(OSError):
         urllib.request.urlopen(url)
     assert [entry.resolve() for entry in (install / "custom_nodes").iterdir() if entry.is_symlink()] == [pack]
+
+
+def test_other_copies_of_the_pack(pack, tmp_path):
+    link = link_pack(tmp_path)
+    assert link.resolve() == pack.resolve() and link_pack(tmp_path) == link
+    link.unlink()
+    link.symlink_to(tmp_path / "gone")  # a checkout that was deleted
+    assert link_pack(tmp_path).resolve() == pack.resolve()
+    link.unlink()
+    link.mkdir()
+    with pytest.raises(ServerError, match="another copy of this pack; remove it"):
+        link_pack(tmp_path)
 
 
 def test_no_comfyui_there(pack, tmp_path):
