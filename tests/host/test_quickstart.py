@@ -10,7 +10,7 @@ from pathlib import Path
 
 import av
 import pytest
-from comfyui_server import ServerError, link_pack
+from comfyui_server import PACK_NAME, ServerError, link_pack
 from PIL import Image
 
 
@@ -18,7 +18,7 @@ from PIL import Image
 def install(comfyui, tmp_path_factory) -> Path:
     """A ComfyUI of a user."""
     target = tmp_path_factory.mktemp("quickstart") / "ComfyUI"
-    shutil.copytree(comfyui, target, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(comfyui, target, ignore=shutil.ignore_patterns("__pycache__", PACK_NAME))
     return target
 
 
