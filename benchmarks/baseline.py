@@ -87,7 +87,7 @@ class PlainTemporalConv(TemporalConv):
             h = norm(h)
             for layer in between:
                 h = layer(h)
-            h = F.conv3d(h, convolution.weight, convolution.bias, padding=(1, 0, 0))
+            h = F.conv3d(h, convolution.weight.unsqueeze(-1), convolution.bias, padding=(1, 0, 0))
         return x + rearrange(h, "b c f h w -> (b f) c h w")
 
 

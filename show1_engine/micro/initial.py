@@ -61,7 +61,7 @@ def wind_clock(layer: TemporalConv) -> None:
         conv.weight[channels - 2 * size:] = 0.0
         conv.bias[channels - 2 * size:] = 0.0
         for group, taps in ((forward, (1.0, 1.0, 0.0)), (backward, (0.0, 1.0, 1.0))):
-            conv.weight[group, group] = torch.tensor(taps).view(1, 1, 3, 1, 1) / size
+            conv.weight[group, group] = torch.tensor(taps).view(1, 1, 3, 1) / size
     _difference_and_sum(layer.conv4[-1], forward, backward)
 
 

@@ -5,7 +5,6 @@ injected namespace `ops` (torch.nn, or the host's castable twin). Attribute name
 checkpoints' state-dict keys.
 """
 
-from functools import cache
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -127,17 +126,26 @@ class TemporalTransformer(nn.Module):
         return x + rearrange(tokens, "(b h w) f c -> (b f) c h w", h=x.shape[2], w=x.shape[3])
 
 
-class _OverFrames:
-    """Mixed into a Conv3d of kernel 3x1x1: the same numbers from a 2-D convolution of (B, C, F, H*W), which every
-    backend has faster kernels for."""
+def frame_conv(channels: int, ops: Ops) -> nn.Conv2d:
+    """A convolution over three frames of each pixel, of (B, C, F, H*W).
 
-    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor, *_: Any) -> Tensor:
-        return F.conv2d(x, weight.squeeze(-1), bias, padding=(1, 0))
+    Checkpoints hold it as a Conv3d of kernel 3x1x1. It gives the same numbers as a 2-D one, which every backend has
+    faster kernels for, so the layer is the namespace's own Conv2d; only its state dict has the checkpoints' shape.
+    """
+    layer = ops.Conv2d(channels, channels, (3, 1), padding=(1, 0))
+    layer.register_load_state_dict_pre_hook(_drop_width)
+    layer.register_state_dict_post_hook(_add_width)
+    return layer
 
 
-@cache
-def _frame_conv(ops: Ops) -> type:
-    return type("FrameConv", (_OverFrames, ops.Conv3d), {})
+def _drop_width(layer: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    weight = state.get(f"{prefix}weight")
+    if weight is not None and weight.ndim == 5:
+        state[f"{prefix}weight"] = weight.squeeze(-1)
+
+
+def _add_width(layer: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    state[f"{prefix}weight"] = state[f"{prefix}weight"].unsqueeze(-1)
 
 
 class TemporalConv(nn.Module):
@@ -151,7 +159,7 @@ class TemporalConv(nn.Module):
     @staticmethod
     def _step(channels: int, ops: Ops, *dropout: nn.Module) -> nn.Sequential:
         return nn.Sequential(ops.GroupNorm(TEMPORAL_CONV_GROUPS, channels), nn.SiLU(), *dropout,
-                             _frame_conv(ops)(channels, channels, (3, 1, 1)))
+                             frame_conv(channels, ops))
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         h = over_frames(x, frames)

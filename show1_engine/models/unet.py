@@ -238,7 +238,7 @@ class UNet(nn.Module):
 
     Args:
         config: the checkpoint's UNet config, lists or single values as published.
-        ops: namespace with Linear, Conv2d, Conv3d, GroupNorm and LayerNorm (torch.nn, or the host's castable ones).
+        ops: namespace with Linear, Conv2d, GroupNorm and LayerNorm (torch.nn, or the host's castable ones).
 
     Raises:
         ModelKindError: the config asks for something no Show-1 model has.
