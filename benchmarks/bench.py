@@ -14,7 +14,6 @@ import json
 import os
 import platform
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -24,12 +23,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from show1_engine.bundled import WEIGHTS
 from show1_engine.host import PlainHandle, PlainRuntime
 from show1_engine.loading import empty_unet
-from show1_engine.micro import models
-from show1_engine.micro.configs import FRAMES, KEYFRAME_SIZE, SR_SIZE, unet_config
-from show1_engine.micro.evaluate import Judge, drawn
-from show1_engine.micro.world import frame_times
+from show1_micro.configs import FRAMES, KEYFRAME_SIZE, SR_SIZE, unet_config
+from show1_micro.evaluate import Judge, drawn
+from show1_micro.world import frame_times
 from show1_engine.models.compiled import compile_network
 from show1_engine.models.kinds import INTERPOLATION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
 from show1_engine.models.memory import unet_bytes
@@ -74,8 +73,7 @@ def interleaved(variants: dict[str, Callable[[], Any]], repeats: int) -> dict[st
 
 def micro(repeats: int, progress: Progress, compiled: bool = False) -> dict[str, Any]:
     """Every stage of the micro cascade on drawn input, by all variants."""
-    with tempfile.TemporaryDirectory() as scratch:
-        judge = Judge(models(Path(scratch)))
+    judge = Judge(WEIGHTS)
     others = {PLAIN: _with_networks(judge, plain_twin),
               PLAIN_FUSED: _with_networks(judge, lambda net: plain_twin(net, fused_attention=True))}
     if compiled:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from show1_engine.host import TEXT, UNET, VAE, ComfyRuntime, PlainRuntime
 from show1_engine.loading import Runtime, empty_unet, filled
-from show1_engine.micro import configs
+from show1_micro import configs
 from show1_engine.models import autoencoder
 from show1_engine.models.bundle import Show1Model
 from show1_engine.models.kinds import FIRST_FRAME_SR, INTERPOLATION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR

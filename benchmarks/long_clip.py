@@ -62,7 +62,7 @@ def small_model(folder: Path) -> Path:
     """The micro SR model's config with one level of its layers, random weights."""
     from safetensors.torch import save_file
 
-    from show1_engine.micro import configs
+    from show1_micro import configs
     from show1_engine.models.unet import UNet
 
     config = {**configs.pixel_unet(6, (32,), 1, ("resnet",), 256), "class_embed_type": "timestep",

@@ -8,8 +8,8 @@ from torch import Tensor
 from ..show1_engine import host
 from ..show1_engine.errors import InputError
 from ..show1_engine.models.bundle import Show1Model
-from ..show1_engine.motion.formats import lora_from, read_lora
-from ..show1_engine.motion.lora import with_motion
+from ..show1_engine.lora.formats import lora_from, read_lora
+from ..show1_engine.lora.merging import with_motion
 from .schema import model_input, schema
 from .sockets import Model
 

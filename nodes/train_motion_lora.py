@@ -8,10 +8,10 @@ from torch import Tensor
 
 from ..show1_engine import host
 from ..show1_engine.models.bundle import Show1Model
-from ..show1_engine.motion.formats import spelled
-from ..show1_engine.motion.objectives import OBJECTIVES
-from ..show1_engine.motion.targets import TARGETS
-from ..show1_engine.motion.training import STAGE, TIMESTEPS, MotionTraining, TrainSettings
+from ..show1_engine.lora.formats import spelled
+from ..show1_engine.training.objectives import OBJECTIVES
+from ..show1_engine.lora.targets import TARGETS
+from ..show1_engine.training.motion import STAGE, TIMESTEPS, MotionTraining, TrainSettings
 from .schema import images_input, model_input, positive_input, schema, seed_input
 from .sockets import Conditioning, empty_prompt, texts
 

@@ -7,7 +7,6 @@ import importlib.metadata
 import json
 import os
 import re
-import shutil
 import signal
 import sys
 import time
@@ -35,7 +34,6 @@ def main() -> None:
         link_pack(base / "custom_nodes")
     except ServerError as error:
         sys.exit(f"error: {error}")
-    provide_models(base / "models" / "show1")
     server = Server(options.comfyui, base=options.base, args=device_arguments(), log=base / "quickstart.log",
                     port=UI_PORT if options.ui and port_is_free(UI_PORT) else free_port())
     print(f"== Starting ComfyUI (log: {server.log})", flush=True)
@@ -87,20 +85,6 @@ def device_arguments() -> list[str]:
     import torch
 
     return [] if torch.cuda.is_available() or torch.backends.mps.is_available() else ["--cpu"]
-
-
-def provide_models(folder: Path) -> None:
-    """Until all of the bundled cascade is trained: complete it with random weights, once, below models/show1."""
-    sys.path.insert(0, str(PACK))
-    from show1_engine.micro import models
-
-    target, made_here = folder / "micro", folder / "micro" / "made-by-quickstart"
-    if made_here.exists():
-        shutil.rmtree(target)       # other weights may be bundled by now
-    if not target.exists() and models(target) == target:
-        made_here.touch()
-        print("== Not all of the bundled models are trained yet: random weights stand in for the rest. "
-              "Everything works, but the video is noise.", flush=True)
 
 
 def make_video(server: Server, text: str) -> None:

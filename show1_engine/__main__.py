@@ -15,15 +15,17 @@ import sys
 from pathlib import Path
 
 from .checkpoints.convert import convert
-from .commands import bench, download, generate, process, train
+from .commands import download, generate, laboratory, process, train
 from .errors import Show1Error
 from .loading import DTYPES
-from .micro import cli as micro_cli
 
 
 def main(arguments: list[str] | None = None) -> int:
-    args = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
+        if arguments and arguments[0] in laboratory.PACKAGES:
+            return laboratory.hand_on(arguments[0], arguments[1:])
+        args = _parser().parse_args(arguments)
         return args.func(args) or 0
     except (Show1Error, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -43,8 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("target", type=Path, help="the .safetensors file to write")
     command.add_argument("--dtype", choices=["keep", "fp32", "fp16", "bf16"], default="keep")
     command.set_defaults(func=_convert)
-    micro_cli.add_parser(commands)
-    bench.add_parser(commands)
+    for name, what in laboratory.HELP.items():
+        commands.add_parser(name, help=what, add_help=False)
     return parser
 
 

@@ -15,8 +15,8 @@ from .loading import load_model, load_text_encoder
 from .models.bundle import Show1Model
 from .models.kinds import FIRST_FRAME_SR, INTERPOLATION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
 from .models.text import CLIP, T5
-from .motion.formats import read_lora
-from .motion.lora import with_motion
+from .lora.formats import read_lora
+from .lora.merging import with_motion
 from .sampling.loop import Report
 from .sampling.windows import original_windows
 from .stages.interpolate import FACTOR, InterpolateSettings, interpolate

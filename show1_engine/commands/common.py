@@ -3,9 +3,6 @@
 import argparse
 import dataclasses
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +10,7 @@ import torch
 
 from ..host import Clock, PlainRuntime, duration
 from ..loading import DTYPES
-from ..micro import cli as micro_cli
-from ..micro import models as micro_models
+from ..bundled import SETTINGS, WEIGHTS
 from ..sampling.loop import Preview, Report
 
 
@@ -33,14 +29,9 @@ def runtime(args: argparse.Namespace) -> PlainRuntime:
     return PlainRuntime(device, DTYPES[dtype])
 
 
-@contextmanager
-def models_folder(args: argparse.Namespace) -> Iterator[Path]:
-    """The folder --models names; 'micro' may need a scratch folder for as long as the command runs."""
-    if args.models != "micro":
-        yield Path(args.models)
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        yield micro_models(Path(scratch))
+def models_folder(args: argparse.Namespace) -> Path:
+    """The folder --models names; 'micro' is the bundled one."""
+    return WEIGHTS if args.models == "micro" else Path(args.models)
 
 
 def add_settings(group: Any, defaults: Any, prefix: str = "", without: tuple[str, ...] = ()) -> None:
@@ -62,7 +53,7 @@ def settings(args: argparse.Namespace, defaults: Any, stage: str, prefix: str = 
     prefix = f"{prefix}_" if prefix else ""
     given = {f.name: getattr(args, prefix + f.name, None) for f in dataclasses.fields(defaults) if f.name != "seed"}
     given = {name: value for name, value in given.items() if value is not None}
-    preset = micro_cli.SETTINGS.get(stage, {}) if args.models == "micro" else {}
+    preset = SETTINGS.get(stage, {}) if args.models == "micro" else {}
     return dataclasses.replace(defaults, **{**preset, **given, "seed": args.seed})
 
 

@@ -58,11 +58,10 @@ def _generate(args: argparse.Namespace) -> int:
     for name in _PREFIXES.values():  # a stage's own --STAGE-preset goes before --preset
         setattr(args, f"{name}_preset", getattr(args, f"{name}_preset") or args.preset)
     stages = {name: settings(args, _defaults(name), name, name) for name in _PREFIXES.values()}
-    with models_folder(args) as models:
-        loras = {KEYFRAMES: args.lora, PIXEL_SR: args.pixel_sr_lora}
-        cascade = Cascade(models, args.prompt, args.negative_prompt, args.pixel_negative_prompt, until=args.until,
-                          reference=args.reference, loras=loras, **stages)
-        _save(args, _run(args, cascade))
+    cascade = Cascade(models_folder(args), args.prompt, args.negative_prompt, args.pixel_negative_prompt,
+                      until=args.until, reference=args.reference,
+                      loras={KEYFRAMES: args.lora, PIXEL_SR: args.pixel_sr_lora}, **stages)
+    _save(args, _run(args, cascade))
     return 0
 
 

@@ -65,8 +65,9 @@ def _interpolate(args: argparse.Namespace) -> int:
 def _process(args: argparse.Namespace, kind: str, stage: Callable[..., Tensor], finish: Callable[[Tensor], Tensor],
              rate: int) -> int:
     """Reads, works and writes piece by piece: neither file needs to fit into memory."""
-    with models_folder(args) as models, VideoReader(args.source) as video:
-        paths, place = cascade_in(models), runtime(args)
+    models, place = models_folder(args), runtime(args)
+    with VideoReader(args.source) as video:
+        paths = cascade_in(models)
         if kind not in paths:
             raise CheckpointError(f"'{models}' holds no {kind.replace('_', ' ')} model")
         encoder = load_text_encoder(text_encoder_in(models, T5, paths.get(KEYFRAMES)), place)

@@ -10,18 +10,17 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..bundled import TRAINING
 from ..checkpoints.find import cascade_in, text_encoder_in
 from ..errors import CheckpointError, InputError
 from ..loading import load_model, load_text_encoder
 from ..models.kinds import KEYFRAMES, LATENT_EXPERT, PIXEL_SR
 from ..models.text import CLIP, T5
-from ..motion.formats import SPELLINGS, spelled
-from ..motion.training import MotionTraining, TrainSettings
+from ..lora.formats import SPELLINGS, spelled
+from ..training.motion import MotionTraining, TrainSettings
 from ..sampling.loop import Preview, Report
 from ..video import VideoReader, write_sheet
 from .common import add_runtime, add_settings, models_folder, progress, runtime, say
-
-_MICRO = {"gradient_checkpointing": False}  # what suits the micro models
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -46,9 +45,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def _train(args: argparse.Namespace) -> int:
     if args.lora.suffix != ".safetensors" or not args.lora.parent.is_dir():
         raise InputError(f"'{args.lora}' cannot be written: give a .safetensors file in a folder that exists")
-    with models_folder(args) as models:
-        training = _training(args, models)
-        _run(training, args.sample_sheet)
+    training = _training(args, models_folder(args))
+    _run(training, args.sample_sheet)
     save_file(spelled(training.lora, args.spelling), args.lora)
     say(f"loss {_mean(training.losses[:20]):.4f} at first, {_mean(training.losses[-20:]):.4f} in the end")
     print(args.lora)
@@ -70,7 +68,7 @@ def _training(args: argparse.Namespace, models: Path) -> MotionTraining:
 
 def _settings(args: argparse.Namespace) -> TrainSettings:
     given: dict[str, Any] = {name: getattr(args, name) for name in TrainSettings.__dataclass_fields__}
-    preset = _MICRO if args.models == "micro" else {}
+    preset = TRAINING if args.models == "micro" else {}
     return TrainSettings(**{**preset, **{name: value for name, value in given.items() if value is not None}})
 
 

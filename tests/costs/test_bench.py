@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from benchmarks import bench, full_size, paper
-from show1_engine.micro import configs
+from show1_micro import configs
 from show1_engine.models.kinds import KEYFRAMES
 from show1_engine.models.unet import UNet
 

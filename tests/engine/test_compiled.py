@@ -8,11 +8,11 @@ from torch._dynamo.testing import CompileCounter
 from show1_engine.errors import InputError
 from show1_engine.host import PlainRuntime
 from show1_engine.loading import load_model
-from show1_engine.micro.export import WEIGHTS
+from show1_engine.bundled import WEIGHTS
 from show1_engine.models.bundle import Show1Model
 from show1_engine.models.compiled import compile_network, uncompiled
-from show1_engine.motion.lora import with_motion
-from show1_engine.motion.training import MotionTraining, TrainSettings
+from show1_engine.lora.merging import with_motion
+from show1_engine.training.motion import MotionTraining, TrainSettings
 from show1_engine.stages.keyframes import KeyframeSettings, keyframes
 
 TEXT = torch.randn(2, 77, 64, generator=torch.Generator().manual_seed(1))

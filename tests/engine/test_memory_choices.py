@@ -6,7 +6,7 @@ import torch
 from show1_engine.errors import InputError
 from show1_engine.host import PlainHandle, PlainRuntime
 from show1_engine.loading import load_model
-from show1_engine.micro.export import WEIGHTS
+from show1_engine.bundled import WEIGHTS
 from show1_engine.models.autoencoder import VaeCodec
 from show1_engine.models.bundle import Show1Model
 from show1_engine.models.memory import unet_bytes, vae_bytes

@@ -9,12 +9,12 @@ from safetensors.torch import save_file
 from show1_engine.errors import CheckpointError, InputError
 from show1_engine.host import PlainRuntime
 from show1_engine.loading import load_model
-from show1_engine.micro.export import WEIGHTS
+from show1_engine.bundled import WEIGHTS
 from show1_engine.models.bundle import Show1Model
 from show1_engine.models.patches import Difference, LowRank
-from show1_engine.motion.formats import SPELLINGS, lora_from, read_lora, spelled
-from show1_engine.motion.lora import MotionLora, with_motion
-from show1_engine.motion.targets import temporal_layers
+from show1_engine.lora.formats import SPELLINGS, lora_from, read_lora, spelled
+from show1_engine.lora.merging import MotionLora, with_motion
+from show1_engine.lora.targets import temporal_layers
 from show1_engine.stages.interpolate import InterpolateSettings, interpolate
 from show1_engine.stages.keyframes import KeyframeSettings, keyframes
 from show1_engine.stages.latent_expert_sr import LatentExpertSettings, latent_expert_sr

@@ -11,15 +11,15 @@ from show1_engine.errors import InputError, ModelKindError
 from show1_engine.frames import to_model
 from show1_engine.host import PlainRuntime
 from show1_engine.loading import load_model
-from show1_engine.micro.export import WEIGHTS
-from show1_engine.micro.motions import clip as moving
-from show1_engine.micro.world import Scene
+from show1_engine.bundled import WEIGHTS
+from show1_micro.motions import clip as moving
+from show1_micro.world import Scene
 from show1_engine.models.bundle import Show1Model
-from show1_engine.motion.adapters import Adapters
-from show1_engine.motion.formats import lora_from, spelled
-from show1_engine.motion.lora import with_motion
-from show1_engine.motion.objectives import OBJECTIVES, debiased, frame_difference
-from show1_engine.motion.training import MotionTraining, TrainSettings, decisive_timesteps, recoloured
+from show1_engine.training.adapters import Adapters
+from show1_engine.lora.formats import lora_from, spelled
+from show1_engine.lora.merging import with_motion
+from show1_engine.training.objectives import OBJECTIVES, debiased, frame_difference
+from show1_engine.training.motion import MotionTraining, TrainSettings, decisive_timesteps, recoloured
 from show1_engine.noise import generator
 from show1_engine.sampling.inversion import invert, mixed
 from show1_engine.sampling.loop import denoise, silent

@@ -9,7 +9,6 @@ import torch
 from comfyui_server import BASE_FOLDERS, PACK, Run, Server, link_pack
 from graphs import Graph, run_graph
 from reference import reference_root
-from run_template import provide_models
 from safetensors.torch import load_file, save_file
 
 collect_ignore = ["frames_pack"]
@@ -45,7 +44,6 @@ def server(comfyui, cascade, tmp_path_factory) -> Server:
     (base / "models" / "show1").mkdir()
     for model in cascade.iterdir():
         (base / "models" / "show1" / model.name).symlink_to(model)
-    provide_models(base / "models" / "show1")
     settings = base / "user" / "default" / "comfy.settings.json"
     settings.parent.mkdir()
     settings.write_text(json.dumps({"Comfy.TutorialCompleted": True}))

@@ -1,6 +1,6 @@
 """The GPU protocol's workload at micro size."""
 from benchmarks import gpu
-from show1_engine.micro import configs
+from show1_micro import configs
 from show1_engine.models.kinds import FIRST_FRAME_SR, INTERPOLATION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
 from show1_engine.stages.interpolate import InterpolateSettings
 from show1_engine.stages.keyframes import KeyframeSettings

@@ -4,8 +4,8 @@ from comfyui_server import Server
 from graphs import Graph, run_graph
 from safetensors.torch import load_file
 
-from show1_engine.micro.recogniser import read_clip
-from show1_engine.micro.world import Scene
+from show1_micro.recogniser import read_clip
+from show1_micro.world import Scene
 
 SCENE = Scene("circle", "red", "right", "black", "plain")
 

@@ -6,12 +6,11 @@ import pytest
 import torch
 
 from show1_engine.__main__ import main
-from show1_engine.micro import cli, models
-from show1_engine.micro.configs import REPOSITORIES
-from show1_engine.micro.evaluate import SPOIL, drawn, psnr, resized, ssim
-from show1_engine.micro.export import WEIGHTS
-from show1_engine.micro.untrained import write_untrained
-from show1_engine.micro.world import frame_times, random_scene
+from show1_engine.bundled import SETTINGS, WEIGHTS
+from show1_micro.configs import REPOSITORIES
+from show1_micro.evaluate import SPOIL, drawn, psnr, resized, ssim
+from show1_micro.untrained import write_untrained
+from show1_micro.world import frame_times, random_scene
 
 
 @pytest.fixture
@@ -40,8 +39,8 @@ def test_resized_keeps_the_range(truth):
 def test_a_whole_evaluation(tmp_path, monkeypatch):
     """Untrained models are evaluated from captions to numbers; they are at chance, so only the shape is checked."""
     write_untrained(tmp_path / "models")
-    quick = {name: {**settings, "steps": 2} for name, settings in cli.SETTINGS.items()}
-    monkeypatch.setattr("show1_engine.micro.evaluate.SETTINGS", quick)
+    quick = {name: {**settings, "steps": 2} for name, settings in SETTINGS.items()}
+    monkeypatch.setattr("show1_micro.evaluate.SETTINGS", quick)
     arguments = ["micro", "evaluate", "--clips", "2", "--models", str(tmp_path / "models"),
                  "--json", str(tmp_path / "numbers.json")]
     assert main(arguments) == 0
@@ -55,9 +54,9 @@ def test_a_whole_evaluation(tmp_path, monkeypatch):
 
 def test_ablations_from_training_to_tables(tmp_path, monkeypatch, capsys):
     """One step of training and one clip: at chance, so only what is written is checked."""
-    from show1_engine.micro.codec import train_vae
-    quick = {name: {**settings, "steps": 5} for name, settings in cli.SETTINGS.items()}
-    monkeypatch.setattr("show1_engine.micro.evaluate.SETTINGS", quick)
+    from show1_micro.codec import train_vae
+    quick = {name: {**settings, "steps": 5} for name, settings in SETTINGS.items()}
+    monkeypatch.setattr("show1_micro.evaluate.SETTINGS", quick)
     train_vae(tmp_path / "runs" / "vae", minutes=1e-4)
     picture = tmp_path / "ways.png"
     assert main(["micro", "ablate", "--runs", str(tmp_path / "runs"), "--seeds", "1", "--steps", "1", "--clips", "1",
@@ -69,9 +68,8 @@ def test_ablations_from_training_to_tables(tmp_path, monkeypatch, capsys):
     assert "| latents alone |" in capsys.readouterr().out and picture.stat().st_size > 1000
 
 
-def test_missing_stages_are_completed(tmp_path):
-    folder = models(tmp_path)
-    assert all((folder / name / "unet" / "config.json").is_file() for name in REPOSITORIES.values())
+def test_every_stage_is_bundled():
+    assert all((WEIGHTS / name / "unet" / "config.json").is_file() for name in REPOSITORIES.values())
 
 
 def test_the_bundle_is_small():
@@ -79,7 +77,7 @@ def test_the_bundle_is_small():
 
 
 def test_the_command_line_exports_a_run(tmp_path):
-    from show1_engine.micro.train import Trainer
+    from show1_micro.train import Trainer
     Trainer("keyframes", tmp_path / "runs" / "keyframes").save()
     arguments = ["micro", "export", "keyframes", "--runs", str(tmp_path / "runs"), "--target", str(tmp_path / "out")]
     assert main(arguments) == 0

@@ -6,11 +6,11 @@ import torch.nn.functional as F
 
 from show1_engine.host import PlainRuntime
 from show1_engine.loading import load_model, load_text_encoder
-from show1_engine.micro.cli import SETTINGS
-from show1_engine.micro.evaluate import psnr
-from show1_engine.micro.export import WEIGHTS
-from show1_engine.micro.recogniser import read_clip
-from show1_engine.micro.world import Scene, frame_times, render
+from show1_engine.bundled import SETTINGS
+from show1_micro.evaluate import psnr
+from show1_engine.bundled import WEIGHTS
+from show1_micro.recogniser import read_clip
+from show1_micro.world import Scene, frame_times, render
 from show1_engine.stages.pixel_sr import PixelSRSettings, pixel_sr
 
 FRAMES, LOW, WIDE = 32, 16, 32

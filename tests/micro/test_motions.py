@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from show1_engine.__main__ import main
-from show1_engine.micro.motion_trial import EXAMPLE, LOOKS, others, shares
-from show1_engine.micro.motions import PATHS, clip, followed, motion_of, places
-from show1_engine.micro.recogniser import read_clip
-from show1_engine.micro.world import MOTIONS, frame_times, random_scene
-from show1_engine.micro.world import clip as straight
+from show1_micro.motion_trial import EXAMPLE, LOOKS, others, shares
+from show1_micro.motions import PATHS, clip, followed, motion_of, places
+from show1_micro.recogniser import read_clip
+from show1_micro.world import MOTIONS, frame_times, random_scene
+from show1_micro.world import clip as straight
 
 SCENES = [random_scene(torch.Generator().manual_seed(seed)) for seed in range(12)]
 

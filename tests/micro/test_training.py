@@ -5,15 +5,15 @@ import json
 import pytest
 import torch
 
-from show1_engine.micro import vocabulary
-from show1_engine.micro.batches import (LatentPool, _cut, captions, interpolation_condition, keyframe_clips,
-                                         pixel_sr_clips, sr_condition)
-from show1_engine.micro.configs import FRAMES, KEYFRAME_SIZE, REPOSITORIES, SR_SIZE, unet_config
-from show1_engine.micro.diffusion import cosine_alphas, linear_alphas, loss_weight
-from show1_engine.micro.initial import clock_readings, initial_unet, wind_clock
-from show1_engine.micro.text import Captions
-from show1_engine.micro.train import Trainer, batch_loss, spatial_only
-from show1_engine.micro.untrained import write_untrained
+from show1_micro import vocabulary
+from show1_micro.batches import (LatentPool, _cut, captions, interpolation_condition,
+                                 keyframe_clips, pixel_sr_clips, sr_condition)
+from show1_micro.configs import FRAMES, KEYFRAME_SIZE, REPOSITORIES, SR_SIZE, unet_config
+from show1_micro.diffusion import cosine_alphas, linear_alphas, loss_weight
+from show1_micro.initial import clock_readings, initial_unet, wind_clock
+from show1_micro.text import Captions
+from show1_micro.train import Trainer, batch_loss, spatial_only
+from show1_micro.untrained import write_untrained
 from show1_engine.models.layers import TemporalConv
 
 
@@ -114,7 +114,7 @@ def test_conditions_are_the_stages_own():
 def test_a_tenth_of_the_text_is_dropped(read):
     many = keyframe_clips(1, generator(), read)
     assert many.sample.shape == (1, 3, FRAMES, KEYFRAME_SIZE, KEYFRAME_SIZE)
-    from show1_engine.micro.batches import scenes
+    from show1_micro.batches import scenes
     states = captions(scenes(400, generator()), generator(), read)
     share = (states == read([""])).all(-1).all(-1).float().mean()
     assert 0.05 < share < 0.16

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from show1_engine.micro import recogniser, world
-from show1_engine.micro.world import clip, frame_times, is_held_out, random_scene, render
+from show1_micro import recogniser, world
+from show1_micro.world import clip, frame_times, is_held_out, random_scene, render
 
 
 def scenes(count, seed=0, **kwargs):

@@ -3,7 +3,7 @@
 import re
 
 from ..models.patches import LowRank
-from .lora import Change
+from .merging import Change
 
 _FOREIGN = (  # a pattern in any key; what such a file is
     (r"motion_modules\.", "an AnimateDiff motion LoRA (its motion modules are other layers of other widths)"),

@@ -18,7 +18,7 @@ from ..errors import CheckpointError, InputError
 from ..models.bundle import Show1Model
 from ..models.kinds import DESCRIPTION
 from ..models.patches import Difference, LowRank
-from .lora import Change, MotionLora, Replacement
+from .merging import Change, MotionLora, Replacement
 from .origin import kind_of_file, made_for
 from .targets import is_temporal, temporal_layers
 

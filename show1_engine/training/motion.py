@@ -27,9 +27,9 @@ from ..stages.common import announce, gigabytes
 from ..stages.keyframes import KeyframeSettings, keyframes
 from ..stages.pixel_sr import SCALE, low_resolution
 from .adapters import Adapters
-from .lora import MotionLora
+from ..lora.merging import MotionLora
 from .objectives import OBJECTIVES
-from .targets import spatial_layers, temporal_layers
+from ..lora.targets import spatial_layers, temporal_layers
 
 STAGE = "Show1TrainMotionLoRA"
 TIMESTEPS = ("motion", "even")

@@ -1,16 +1,27 @@
-"""python -m show1_engine bench: what it costs, side by side with a plain baseline (benchmarks/)."""
+"""python -m benchmarks: what the cascade costs, side by side with a plain baseline."""
 
 import argparse
 import sys
 from pathlib import Path
 
-_PACK = Path(__file__).absolute().parents[2]
+from show1_engine.errors import Show1Error
+
+_RESULTS = Path(__file__).parent / "results"
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("bench", help="measure speed and memory, write tables")
+def main(arguments: list[str] | None = None, prog: str = "python -m benchmarks") -> int:
+    """Measures and writes tables; an error a user can act on is one line and exit code 2."""
+    try:
+        return _bench(_parser(prog).parse_args(arguments))
+    except (Show1Error, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
+    command = argparse.ArgumentParser(prog=prog, description="measure speed and memory, write tables")
     add = command.add_argument
-    add("--out", type=Path, default=_PACK / "benchmarks" / "results", metavar="DIR", help="default: %(default)s")
+    add("--out", type=Path, default=_RESULTS, metavar="DIR", help="default: %(default)s")
     add("--repeats", type=int, default=3, help="of the micro part (default: %(default)s)")
     add("--compile", action="store_true", help="the micro part also with torch.compile; minutes more")
     add("--no-full-size", action="store_true", help="the micro part alone (no 7 GB of random weights)")
@@ -21,12 +32,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add("--dtype", default="default", help="of --gpu: weights, fp16 or fp8_e4m3fn_fast for instance",
         choices=["default", "fp16", "bf16", "fp8_e4m3fn", "fp8_e4m3fn_fast"])
     add("--peak-tflops", type=float, help="of --gpu: what the card's maker promises, to compare with")
-    command.set_defaults(func=_bench)
+    return command
 
 
 def _bench(args: argparse.Namespace) -> int:
-    sys.path.insert(0, str(_PACK))  # benchmarks/ lies beside the engine
-    from benchmarks import bench, gpu
+    from . import bench, gpu
 
     if args.gpu:
         results = gpu.run(args.device, args.limits, args.comfyui, args.dtype, args.peak_tflops)
@@ -39,3 +49,7 @@ def _bench(args: argparse.Namespace) -> int:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..models.layers import TEMPORAL_CONV_GROUPS, TemporalConv
-from ..models.unet import UNet
+from show1_engine.models.layers import TEMPORAL_CONV_GROUPS, TemporalConv
+from show1_engine.models.unet import UNet
 from .configs import TEXT_WIDTH, unet_config, vae_config
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""`python -m show1_engine micro ...`: training the micro cascade and judging it."""
+"""`python -m show1_micro ...`: training the micro cascade and judging it."""
 
 from __future__ import annotations
 
@@ -11,24 +11,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from show1_engine.bundled import WEIGHTS
+from show1_engine.errors import Show1Error
+
 if TYPE_CHECKING:
-    from ..motion.training import TrainSettings
+    from show1_engine.training.motion import TrainSettings
 
 RUNS = Path("micro-runs")
 STAGES = ("keyframes", "interpolation", "pixel_sr", "latent_expert")
-SETTINGS = {  # what suits the micro cascade, for each stage of `generate`
-    "keyframes": {"width": 16, "height": 16, "num_frames": 8, "steps": 16, "cfg": 3.0},
-    "interpolate": {"steps": 10, "cfg": 1.0},
-    "first_frame": {"steps": 12, "cfg": 1.0, "noise_level": 20},
-    "pixel_sr": {"steps": 12, "cfg": 1.0, "noise_level": 20},
-    "expert": {"width": 64, "height": 64, "steps": 20, "strength": 0.2, "cfg": 1.0},
-}
+
+def main(arguments: list[str] | None = None, prog: str = "python -m show1_micro") -> int:
+    """Parses and runs one command; an error a user can act on is one line and exit code 2."""
+    args = _parser(prog).parse_args(arguments)
+    try:
+        return args.func(args) or 0
+    except (Show1Error, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Add the `micro` command; each of its commands sets `func`, called with the parsed arguments."""
-    micro = subparsers.add_parser("micro", help="train or evaluate the bundled tiny cascade")
-    commands = micro.add_subparsers(dest="micro_command", required=True)
+def _parser(prog: str) -> argparse.ArgumentParser:
+    """Every command sets `func`, called with the parsed arguments."""
+    parser = argparse.ArgumentParser(prog=prog, description="train or evaluate the bundled tiny cascade")
+    commands = parser.add_subparsers(dest="micro_command", required=True)
     train = commands.add_parser("train", help="train one stage, or continue its training")
     train.add_argument("stage", choices=("keyframes", "interpolation", "pixel_sr", "vae", "latent_expert",
                                           "latent_expert_full"))
@@ -76,6 +81,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     untrained.add_argument("target", type=Path)
     untrained.add_argument("--seed", type=int, default=0)
     untrained.set_defaults(func=_untrained)
+    return parser
 
 
 def _add_trial(parser: argparse.ArgumentParser, steps: int, batch_size: int) -> None:
@@ -110,16 +116,11 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    import tempfile
-
     import torch
 
-    from . import models
     from .evaluate import evaluate, table
     torch.set_num_threads(args.threads)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = args.models or models(Path(scratch))
-        results = evaluate(folder, args.clips, _show, tuple(args.stages))
+    results = evaluate(args.models or WEIGHTS, args.clips, _show, tuple(args.stages))
     print("\n" + table(results))
     if args.json:
         args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -131,13 +132,11 @@ def _ablate(args: argparse.Namespace) -> int:
 
     import torch
 
-    from . import models
     from .ablate import ablate, markdown, train_experts
     torch.set_num_threads(args.threads)
     train_experts(args.runs, args.seeds, args.steps, _show)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = models(Path(scratch) / "models")
-        results = ablate(folder, args.runs, Path(scratch), args.seeds, args.clips, args.picture, _show)
+        results = ablate(WEIGHTS, args.runs, Path(scratch), args.seeds, args.clips, args.picture, _show)
     print("\n" + markdown(results))
     if args.json:
         args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -145,14 +144,13 @@ def _ablate(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from .export import WEIGHTS, export_run
+    from .export import export_run
     for stage in args.stages:
         print(export_run(args.runs, stage, args.target or WEIGHTS))
     return 0
 
 
 def _motion(args: argparse.Namespace) -> int:
-    from .export import WEIGHTS
     from .motion_trial import run_trial
     return _trial(args, lambda settings: run_trial(
         WEIGHTS / "show-1-base", args.path, settings, args.clips, args.strengths, args.picture, _show, args.scenes,
@@ -160,7 +158,6 @@ def _motion(args: argparse.Namespace) -> int:
 
 
 def _style(args: argparse.Namespace) -> int:
-    from .export import WEIGHTS
     from .style_trial import run_style
     return _trial(args, lambda settings: run_style(
         WEIGHTS, args.texture, settings, args.clips, args.strengths, args.picture, _show, args.scenes))
@@ -169,7 +166,7 @@ def _style(args: argparse.Namespace) -> int:
 def _trial(args: argparse.Namespace, run: Callable[[TrainSettings], dict[str, Any]], recolour: float = 0.0) -> int:
     import torch
 
-    from ..motion.training import TrainSettings
+    from show1_engine.training.motion import TrainSettings
     torch.set_num_threads(args.threads)
     results = run(TrainSettings(args.steps, learning_rate=2e-3, seed=args.seed, objective=args.objective,
                                 batch_size=args.batch_size, gradient_checkpointing=False, targets=args.targets,
@@ -189,3 +186,7 @@ def _untrained(args: argparse.Namespace) -> int:
     from .untrained import write_untrained
     write_untrained(args.target, args.seed)
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

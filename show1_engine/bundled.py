@@ -1,0 +1,17 @@
+"""The bundled micro cascade: where its weights lie, and the settings that suit it.
+
+How it was made is the laboratory's business (show1_micro in the repository); nothing that ships needs that.
+"""
+
+from pathlib import Path
+from typing import Any
+
+WEIGHTS = Path(__file__).parent / "weights"
+SETTINGS: dict[str, dict[str, Any]] = {  # by stage, as `generate` and the laboratory run them
+    "keyframes": {"width": 16, "height": 16, "num_frames": 8, "steps": 16, "cfg": 3.0},
+    "interpolate": {"steps": 10, "cfg": 1.0},
+    "first_frame": {"steps": 12, "cfg": 1.0, "noise_level": 20},
+    "pixel_sr": {"steps": 12, "cfg": 1.0, "noise_level": 20},
+    "expert": {"width": 64, "height": 64, "steps": 20, "strength": 0.2, "cfg": 1.0},
+}
+TRAINING: dict[str, Any] = {"gradient_checkpointing": False}  # small enough to keep everything

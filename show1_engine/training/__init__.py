@@ -1,0 +1,1 @@
+"""Training: of motion LoRAs on one clip (paper, section 3.7)."""
