@@ -37,7 +37,8 @@ def frozen_input(name: str, kind: str | list, about: dict | None = None) -> dict
 
 
 def changes(old: dict, new: dict) -> list[str]:
-    """What in a node's frozen form is not as it was; optional inputs, combo options, types and wider ranges may be added."""
+    """What in a node's frozen form is not as it was; optional inputs, combo options, types and
+    wider ranges may be added."""
     found = [key for key in ("outputs", "output_node") if old[key] != new[key]]
     if list(old["required"]) != list(new["required"]):
         found.append("required inputs")

@@ -88,7 +88,7 @@ def tracked(items: list) -> dict:
 
 
 def let_go(model) -> list[str]:
-    """An older graph's model and clip in the order in which a cache short of memory gives them up."""
+    """An older graph's model and clip, as a cache that is short of memory gives them up."""
     cache, gone = caching.RAMPressureCache(caching.CacheKeySetID), []
     cache.generation = 1
     held = {"model": replace(model), "clip": torch.zeros(1000, 1000)}
