@@ -7,8 +7,9 @@ from ..show1_engine import host
 from ..show1_engine.models.bundle import Show1Model
 from ..show1_engine.stages.interpolate import FACTOR, STAGE, InterpolateSettings, interpolate
 from ..show1_engine.stages.keyframes import FPS
-from .schema import (cfg_input, cut_aware_input, images_input, model_input, negative_input, positive_input,
-                     preset_input, sampler_input, schema, seed_input, steps_input, tiling_input)
+from .schema import (cfg_input, cut_aware_input, frames_output, images_input, model_input,
+                     negative_input, positive_input, preset_input, sampler_input, schema,
+                     seed_input, steps_input, tiling_input)
 from .sockets import Conditioning, texts
 
 
@@ -30,7 +31,8 @@ class Show1Interpolate(io.ComfyNode):
                     sampler_input(), tiling_input(),
                     cut_aware_input("over a cut the last frame is held, nothing is invented between two scenes"),
                     preset_input()],
-            outputs=[io.Image.Output(display_name="images"), io.Float.Output(display_name="fps")])
+            outputs=[io.Image.Output(display_name="images"), io.Float.Output(display_name="fps")],
+            advanced=("sampler", "tiling", "cut_aware"), has_intermediate_output=True)
 
     @classmethod
     def execute(cls, model: Show1Model, images: Tensor, positive: Conditioning, steps: int, cfg: float, seed: int,
@@ -38,4 +40,4 @@ class Show1Interpolate(io.ComfyNode):
                 cut_aware: bool = True, preset: str = "reference") -> io.NodeOutput:
         settings = InterpolateSettings(steps, cfg, seed, sampler, tiling, cut_aware, preset)
         images = interpolate(model, images, *texts(STAGE, positive, negative), settings, host.ComfyReport())
-        return io.NodeOutput(host.to_output(images), fps * FACTOR)
+        return frames_output(images, fps * FACTOR)

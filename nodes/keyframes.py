@@ -1,13 +1,14 @@
 """Show1Keyframes."""
 
+from typing import Any
+
 from comfy_api.latest import io
-from torch import Tensor
 
 from ..show1_engine import host
 from ..show1_engine.models.bundle import Show1Model
 from ..show1_engine.stages.keyframes import FPS, STAGE, KeyframeSettings, keyframes
-from .schema import (cfg_input, model_input, negative_input, positive_input, preset_input, sampler_input, schema,
-                     seed_input, steps_input)
+from .schema import (cfg_input, clip_frames, clip_input, frames_output, model_input, negative_input,
+                     positive_input, preset_input, sampler_input, schema, seed_input, steps_input)
 from .sockets import Conditioning, texts
 
 
@@ -28,21 +29,24 @@ class Show1Keyframes(io.ComfyNode):
                     io.Int.Input("num_frames", default=8, min=1, max=256,
                                  tooltip="Keyframes, 1 to 256, two per second; the model was trained on 8."),
                     steps_input(75), cfg_input(9.0), seed_input(), sampler_input(),
-                    io.Image.Input("motion_from", optional=True,
-                                   tooltip="A clip to start from: sampling begins at the noise it inverts to, which "
-                                           "carries its motion along. Doubles the time."),
+                    clip_input("motion_from", optional=True,
+                               tooltip="A clip to start from, frames or a video: sampling begins at the "
+                                       "noise it inverts to, which carries its motion along. Doubles "
+                                       "the time."),
                     io.Float.Input("motion_mix", default=0.5, min=0.0, max=1.0, step=0.05, optional=True,
                                    tooltip="Share of motion_from in the starting noise, 0 (none) to 1 (no random noise "
                                            "at all). 0.1 to 0.5 beside a motion LoRA; more takes over looks too."),
                     preset_input()],
-            outputs=[io.Image.Output(display_name="images"), io.Float.Output(display_name="fps")])
+            outputs=[io.Image.Output(display_name="images"), io.Float.Output(display_name="fps")],
+            advanced=("sampler", "motion_mix"), has_intermediate_output=True)
 
     @classmethod
     def execute(cls, model: Show1Model, positive: Conditioning, width: int, height: int, num_frames: int, steps: int,
                 cfg: float, seed: int, negative: Conditioning | None = None, sampler: str = "default",
-                motion_from: Tensor | None = None, motion_mix: float = 0.5,
+                motion_from: Any = None, motion_mix: float = 0.5,
                 preset: str = "reference") -> io.NodeOutput:
         settings = KeyframeSettings(width, height, num_frames, steps, cfg, seed, sampler, preset)
-        images = keyframes(model, *texts(STAGE, positive, negative), settings, host.ComfyReport(), motion_from,
-                           motion_mix)
-        return io.NodeOutput(host.to_output(images), FPS)
+        motion = None if motion_from is None else clip_frames(motion_from)
+        images = keyframes(model, *texts(STAGE, positive, negative), settings, host.ComfyReport(),
+                           motion_from=motion, motion_mix=motion_mix)
+        return frames_output(images, FPS)

@@ -8,8 +8,9 @@ from torch import Tensor
 from ..show1_engine import host
 from ..show1_engine.models.bundle import Show1Model
 from ..show1_engine.stages.latent_expert_sr import STAGE, LatentExpertSettings, latent_expert_sr
-from .schema import (cfg_input, color_match_input, cut_aware_input, images_input, model_input, negative_input,
-                     positive_input, preset_input, sampler_input, schema, seed_input, steps_input, tiling_input)
+from .schema import (cfg_input, color_match_input, cut_aware_input, frames_output, images_input,
+                     model_input, negative_input, positive_input, preset_input, sampler_input,
+                     schema, seed_input, steps_input, tiling_input)
 from .sockets import Conditioning, texts
 
 
@@ -45,7 +46,9 @@ class Show1LatentExpertSR(io.ComfyNode):
                                             "less than the window."),
                     tiling_input(), color_match_input("none"), cut_aware_input("no window reaches across a cut"),
                     preset_input()],
-            outputs=[io.Image.Output(display_name="images")])
+            outputs=[io.Image.Output(display_name="images")],
+            advanced=("sampler", "window", "overlap", "tiling", "color_match", "cut_aware"),
+            has_intermediate_output=True)
 
     @classmethod
     def execute(cls, model: Show1Model, images: Tensor, positive: Conditioning, width: int, height: int, steps: int,
@@ -58,4 +61,4 @@ class Show1LatentExpertSR(io.ComfyNode):
         codec = None if vae is None else host.ComfyVae(vae)
         images = latent_expert_sr(model, images, *texts(STAGE, positive, negative), settings, codec,
                                   host.ComfyReport())
-        return io.NodeOutput(host.to_output(images))
+        return frames_output(images)

@@ -74,7 +74,7 @@ class Show1LoadModel(io.ComfyNode):
                                      tooltip="Fuse the model's operations with torch.compile. The first run, and the "
                                              "first of another size, takes minutes longer, the later ones less time. "
                                              "Needs Triton.")],
-            outputs=[Model.Output(display_name="model")])
+            outputs=[Model.Output(display_name="model")], advanced=("weight_dtype", "compile"))
 
     @classmethod
     def validate_inputs(cls, model_name: str | None = None) -> bool | str:
@@ -98,7 +98,7 @@ class Show1LoadTextEncoder(io.ComfyNode):
                                    tooltip="Folders with text_encoder and tokenizer in models/show1 and "
                                            "models/diffusers, and the bundled micro ones."),
                     _dtype_input(DTYPES)],
-            outputs=[TextEncoder.Output(display_name="text_encoder")])
+            outputs=[TextEncoder.Output(display_name="text_encoder")], advanced=("weight_dtype",))
 
     @classmethod
     def validate_inputs(cls, name: str | None = None) -> bool | str:

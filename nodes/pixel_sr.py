@@ -10,9 +10,9 @@ from ..show1_engine.sampling.windows import chained_windows
 from ..show1_engine.stages.common import shifted
 from ..show1_engine.stages.pixel_sr import (FIRST_FRAME_SETTINGS, STAGE, WINDOW, PixelSRSettings, first_frame_sr,
                                             pixel_sr)
-from .schema import (cfg_input, color_match_input, cut_aware_input, images_input, model_input, negative_input,
-                     noise_level_input, positive_input, preset_input, sampler_input, schema, seed_input, steps_input,
-                     tiling_input)
+from .schema import (cfg_input, color_match_input, cut_aware_input, frames_output, images_input,
+                     model_input, negative_input, noise_level_input, positive_input, preset_input,
+                     sampler_input, schema, seed_input, steps_input, tiling_input)
 from .sockets import Conditioning, Model, texts
 
 _FIRST = FIRST_FRAME_SETTINGS
@@ -45,7 +45,10 @@ class Show1PixelSR(io.ComfyNode):
                                    tooltip="Output size over input size, 0.25 to 16. The model's own is 4; others are "
                                            "resampled from it."),
                     cut_aware_input("a cut starts a new chain of windows"), preset_input()],
-            outputs=[io.Image.Output(display_name="images")])
+            outputs=[io.Image.Output(display_name="images")],
+            advanced=("first_frame_steps", "first_frame_cfg", "first_frame_noise_level", "sampler",
+                      "tiling", "color_match", "cut_aware"),
+            has_intermediate_output=True)
 
     @classmethod
     def execute(cls, model: Show1Model, images: Tensor, positive: Conditioning, steps: int, cfg: float,
@@ -66,4 +69,4 @@ class Show1PixelSR(io.ComfyNode):
             first_frame = first_frame_sr(first_frame_model, images, *text, first, shifted(bar, 0, total))
             report = shifted(bar, count, total)
         images = pixel_sr(model, images, *text, settings, first_frame, report)
-        return io.NodeOutput(host.to_output(images))
+        return frames_output(images)

@@ -1,11 +1,16 @@
 """V3 schemas that every ComfyUI from 0.3.75 on accepts, and the inputs several nodes share."""
 
 import dataclasses
+import inspect
+from collections.abc import Collection
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
+from torch import Tensor
 
+from ..show1_engine import host
 from ..show1_engine.color import METHODS
+from ..show1_engine.frames import small_sheet
 from ..show1_engine.sampling.presets import PRESETS
 from ..show1_engine.sampling.schedules import SAMPLERS
 from .sockets import Model
@@ -13,10 +18,35 @@ from .sockets import Model
 CATEGORY = "video/Show-1"
 
 
-def schema(**fields: Any) -> io.Schema:
-    """io.Schema without the fields this host does not know yet (such as search_aliases)."""
-    known = {field.name for field in dataclasses.fields(io.Schema)}
-    return io.Schema(category=CATEGORY, **{name: value for name, value in fields.items() if name in known})
+def schema(inputs: list[io.Input], advanced: Collection[str] = (), **fields: Any) -> io.Schema:
+    """io.Schema without the fields this host does not know yet (such as search_aliases).
+
+    Inputs named in `advanced` are those that few change: newer editors fold them away until they
+    are asked for.
+    """
+    if "advanced" in inspect.signature(io.Input.__init__).parameters:
+        for item in inputs:
+            item.advanced = True if item.id in advanced else None
+    fields = {name: value for name, value in fields.items() if knows(name)}
+    return io.Schema(category=CATEGORY, inputs=inputs, **fields)
+
+
+def knows(field: str) -> bool:
+    """Whether this host's io.Schema has the field."""
+    return any(known.name == field for known in dataclasses.fields(io.Schema))
+
+
+def frames_output(images: Tensor, *more: Any) -> io.NodeOutput:
+    """A stage's frames (F, H, W, C) as a node's first output, and what else it gives.
+
+    Where the host keeps the pictures of nodes within a graph (has_intermediate_output), all frames
+    in one picture go along: it comes back when the page was loaded anew. Elsewhere the node keeps
+    its last live preview, and nothing is written.
+    """
+    picture = None
+    if knows("has_intermediate_output"):
+        picture = ui.PreviewImage(small_sheet(images)[None] / 255)
+    return io.NodeOutput(host.to_output(images), *more, ui=picture)
 
 
 def model_input(what: str) -> io.Input:
@@ -34,6 +64,16 @@ def positive_input(reads: str) -> io.Input:
 def negative_input(advice: str) -> io.Input:
     return io.Conditioning.Input("negative", optional=True,
                                  tooltip=f"What to avoid. Not connected: the empty prompt. {advice}")
+
+
+def clip_input(name: str, tooltip: str, optional: bool = False) -> io.Input:
+    """Frames that are only looked at: from any node, or straight from a video file."""
+    return io.MultiType.Input(name, types=[io.Image, io.Video], optional=optional, tooltip=tooltip)
+
+
+def clip_frames(clip: Any) -> Tensor:
+    """The frames (F, H, W, C) of what a clip_input is connected to."""
+    return clip if isinstance(clip, Tensor) else clip.get_components().images
 
 
 def steps_input(default: int, name: str = "steps", optional: bool = False) -> io.Input:

@@ -26,7 +26,8 @@ class Show1TextEncode(io.ComfyNode):
                                             "here."),
                     io.Boolean.Input("clean_caption", default=False, optional=True,
                                      tooltip="Strip web debris (links, tags, hashes) from a T5 prompt first.")],
-            outputs=[io.Conditioning.Output(display_name="conditioning")])
+            outputs=[io.Conditioning.Output(display_name="conditioning")],
+            advanced=("clean_caption",))
 
     @classmethod
     def execute(cls, text_encoder: Any, text: str, clean_caption: bool = False) -> io.NodeOutput:

@@ -4,7 +4,6 @@ from collections import Counter
 from typing import Any
 
 from comfy_api.latest import io
-from torch import Tensor
 
 from ..show1_engine import host
 from ..show1_engine.models.bundle import Show1Model
@@ -12,7 +11,7 @@ from ..show1_engine.lora.formats import spelled
 from ..show1_engine.training.objectives import OBJECTIVES
 from ..show1_engine.lora.targets import TARGETS
 from ..show1_engine.training.motion import STAGE, TIMESTEPS, MotionTraining, TrainSettings
-from .schema import images_input, model_input, positive_input, schema, seed_input
+from .schema import clip_frames, clip_input, model_input, positive_input, schema, seed_input
 from .sockets import Conditioning, empty_prompt, texts
 
 _DEFAULTS = TrainSettings()
@@ -35,7 +34,8 @@ class Show1TrainMotionLoRA(io.ComfyNode):
             search_aliases=["show1", "show-1", "train lora", "motion director", "motion customization"],
             inputs=[model_input("A keyframe model (show-1-base) for a motion, pixel super-resolution for a texture, or "
                                 "the latent expert"),
-                    images_input(),
+                    clip_input("images", "The clip, from any node or straight from Load Video: any "
+                                         "number of frames, any size."),
                     positive_input("the model's text encoder: what the clip shows, without how it moves"),
                     io.Int.Input("steps", default=_DEFAULTS.steps, min=2, max=100000,
                                  tooltip="Training steps, 2 to 100000. 300 to 500 for one clip; too many copy its "
@@ -79,16 +79,18 @@ class Show1TrainMotionLoRA(io.ComfyNode):
                                    tooltip="Share of steps, 0 to 1, that see the clip in other colours and without "
                                            "words: the motion is then bound less to the clip's own. 0.8 on "
                                            "show1-micro; not for the latent expert.")],
-            outputs=[io.LoraModel.Output(display_name="lora"), io.LossMap.Output(display_name="loss_map")])
+            outputs=[io.LoraModel.Output(display_name="lora"), io.LossMap.Output(display_name="loss_map")],
+            advanced=("batch_size", "width", "height", "window", "targets", "timesteps",
+                      "gradient_checkpointing", "mixed_precision", "recolour"))
 
     @classmethod
-    def execute(cls, model: Show1Model, images: Tensor, positive: Conditioning, steps: int, rank: int,
+    def execute(cls, model: Show1Model, images: Any, positive: Conditioning, steps: int, rank: int,
                 learning_rate: float, seed: int, sample_positive: Conditioning | None = None,
                 **options: Any) -> io.NodeOutput:
         settings = TrainSettings(steps, rank, learning_rate, seed, **{"sample_every": 100, **options})
         sample = texts(STAGE, sample_positive or positive, None, guide=False) if settings.sample_every else None
-        training = MotionTraining(model, images, texts(STAGE, positive, positive)[0], settings, sample,
-                                  empty_prompt(positive))
+        training = MotionTraining(model, clip_frames(images), texts(STAGE, positive, positive)[0],
+                                  settings=settings, sample=sample, empty=empty_prompt(positive))
         try:
             training.run(host.ComfyReport())
         except host.cancelled():

@@ -151,10 +151,11 @@ class Server:
         return self.get("/object_info")
 
     def files(self, run: Run) -> list[Path]:
-        """The files that a run's output nodes name, in the order of the nodes' ids."""
+        """The files that a run's output nodes name, in the order of the nodes' ids; pictures in temp are previews."""
         entries = [item for _, output in sorted(run.outputs.items()) for value in output.values()
                    if isinstance(value, list) for item in value if isinstance(item, dict) and "filename" in item]
-        return [self.base / (e.get("type") or "output") / (e.get("subfolder") or "") / e["filename"] for e in entries]
+        return [self.base / (e.get("type") or "output") / (e.get("subfolder") or "") / e["filename"] for e in entries
+                if e.get("type") != "temp"]
 
 
 @dataclass

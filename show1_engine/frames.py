@@ -99,3 +99,14 @@ def contact_sheet(images: Tensor, columns: int | None = None, gap: int = 1) -> T
         y, x = i // columns * (height + gap), i % columns * (width + gap)
         sheet[y:y + height, x:x + width] = image
     return (sheet.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def small_sheet(images: Tensor) -> Tensor:
+    """The contact sheet, its longer side about 512 pixels: as large as a node shows it.
+
+    Smaller sheets stay small. (F, H, W, C) in [0, 1] -> (H', W', 3), uint8.
+    """
+    frames = images[..., :3].movedim(-1, 1)
+    shrink = max(1, round(max(frames.shape[2:]) * len(frames)**0.5 / 512))
+    frames = F.avg_pool2d(frames, shrink) if shrink > 1 else frames
+    return contact_sheet(frames.movedim(1, -1))

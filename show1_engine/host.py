@@ -28,6 +28,7 @@ class Handle(Protocol):
     module: nn.Module
     dtype: torch.dtype  # what it computes in
     castable: bool  # whether its layers follow the dtype they are fed
+    patcher: Any | None  # what a host's memory manager knows the network by
 
     def load(self, memory_required: int) -> torch.device:
         """Makes the network ready, with `memory_required` bytes left for activations; returns where it computes."""
@@ -47,6 +48,7 @@ class Handle(Protocol):
 
 class PlainHandle:
     castable = False
+    patcher = None
 
     def __init__(self, module: nn.Module, dtype: torch.dtype, runtime: "PlainRuntime",
                  patches: tuple[tuple[Patches, float], ...] = ()):
@@ -420,8 +422,12 @@ def show_text(text: str) -> None:
         PromptServer.instance.send_progress_text(text, context.node_id)
 
 
-def cancelled() -> type[Exception]:
-    """What a report() raises where the user cancels."""
+def cancelled() -> type[BaseException]:
+    """What a report() raises where the user cancels.
+
+    An Exception up to 0.26, a BaseException from 0.27 on: whoever handles it names it, and what has
+    to be undone stands in a `finally`.
+    """
     from comfy.model_management import InterruptProcessingException
 
     return InterruptProcessingException
@@ -444,22 +450,22 @@ def download_report() -> Callable[[int, int, str], None]:
 
 def _picture(frames: Tensor) -> tuple[str, Any, int]:
     """Frames (F, H, W, 3) as the host's preview: one contact sheet, its longer side 512 pixels."""
-    import torch.nn.functional as F
     from PIL import Image
 
-    from .frames import contact_sheet
+    from .frames import small_sheet
 
-    frames = frames.movedim(-1, 1)
-    shrink = max(1, round(max(frames.shape[2:]) * len(frames)**0.5 / 512))  # no picture larger than it is shown
-    frames = F.avg_pool2d(frames, shrink).movedim(1, -1) if shrink > 1 else frames.movedim(1, -1)
-    return "JPEG", Image.fromarray(contact_sheet(frames).numpy()), 512
+    return "JPEG", Image.fromarray(small_sheet(frames).numpy()), 512
 
 
 def to_output(images: Tensor) -> Tensor:
-    """Frames where the host keeps what flows along links."""
+    """Frames where the host keeps what flows along links, in the dtype it keeps them in.
+
+    That is float32, or on newer hosts float16 where the user asks for it (--fp16-intermediates).
+    """
     import comfy.model_management as mm
 
-    return images.to(mm.intermediate_device())
+    dtype = mm.intermediate_dtype() if hasattr(mm, "intermediate_dtype") else torch.float32
+    return images.to(mm.intermediate_device(), dtype)
 
 
 def register_folders() -> None:

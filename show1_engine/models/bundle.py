@@ -9,11 +9,12 @@ from torch import Tensor
 from ..errors import InputError, ModelKindError
 from ..host import Handle
 from .kinds import DESCRIPTION
+from .managed import Managed
 from .unet import UNet
 
 
 @dataclass(frozen=True)
-class Show1Model:
+class Show1Model(Managed):
     """A UNet with the schedule it was trained on; the latent expert has its VAE beside it.
 
     `unet` and `vae` are handles: `load()` puts them where they compute and says where that is.
@@ -29,6 +30,10 @@ class Show1Model:
     @property
     def network(self) -> UNet:
         return self.unet.module
+
+    def handles(self) -> list[Handle]:
+        """The UNet, and the VAE where there is one."""
+        return [self.unet] if self.vae is None else [self.unet, self.vae]
 
     def with_unet(self, unet: Handle) -> "Show1Model":
         """The same model on another handle (its weights patched, for instance)."""

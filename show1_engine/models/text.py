@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..host import Handle
+from .managed import Managed
 
 T5, CLIP = "t5", "clip"
 TOKENS = 77
@@ -35,13 +36,17 @@ def fixed(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class TextEncoder:
+class TextEncoder(Managed):
     """A tokenizer and the network behind it. `network(ids, mask)` gives the last hidden states."""
 
     name: str
     kind: str
     tokenizer: Any
     network: Handle
+
+    def handles(self) -> list[Handle]:
+        """The one network there is."""
+        return [self.network]
 
     def encode(self, texts: list[str], clean_caption: bool = False) -> Tensor:
         """(len(texts), 77, width) float32 on the CPU; pads are kept, and masked inside T5 only."""

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from show1_micro.motions import clip as moving
 from show1_micro.world import Scene
+from show1_engine.video import write_mp4
 
 MODEL = "micro/show-1-base"
 CLIP = moving(Scene("square", "blue", "right", "white", "plain"), "orbit", 10, 16)
@@ -133,15 +134,18 @@ def test_cancel_keeps_what_is_learned_and_the_next_run_trains_again(server, clip
     graph = Motion()
     lora = graph.train(clip, steps=500, sample_every=0)
     graph.add("SaveLoRA", lora=lora, prefix="loras/cancelled")
-    done = []
+    done, asked = [], []
 
     def cancel(kind: str, data: dict) -> None:
         if kind == "progress" and data["node"] == lora[0]:
             done.append(data["value"])
-            if data["value"] == 3:
+            if data["value"] >= 3 and not asked:    # newer hosts do not send every step
+                asked.append(data["value"])
                 server.request("POST", "/interrupt")
 
     for runs in (1, 2):
+        done.clear()
+        asked.clear()
         run = run_graph(server, graph, on_event=cancel)
         assert run.status == "success", run.message
         assert 3 <= max(done) < 500 and lora[0] not in run.cached
@@ -164,6 +168,20 @@ def test_no_lora_chosen(run):
     graph = Motion()
     graph.keyframes(graph.apply("none", 1.0), "never.safetensors")
     assert "'lora_name' is 'none'" in run(graph).message
+
+
+def test_a_video_serves_as_its_frames(server):
+    """Where a clip is only looked at, a file goes in as it is: the same LoRA, the same frames."""
+    write_mp4(server.base / "input" / "orbit.mp4", CLIP, 8.0)
+    graph = Motion()
+    video = graph.add("LoadVideo", file="orbit.mp4")
+    for name, clip in (("video", video), ("frames", graph.add("GetVideoComponents", video=video))):
+        lora = graph.train("orbit.safetensors", steps=2, seed=1)
+        graph.prompt[lora[0]]["inputs"]["images"] = clip
+        graph.keyframes(graph.apply("none", 1.0, lora=lora), f"{name}.safetensors", motion_from=clip)
+    run = run_graph(server, graph)
+    assert run.status == "success", f"{run.message}\n{server.log_tail()}"
+    assert torch.equal(saved(server, "video.safetensors"), saved(server, "frames.safetensors"))
 
 
 def test_starting_from_a_clips_noise(server, clip):

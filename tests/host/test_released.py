@@ -37,7 +37,8 @@ def frozen_input(name: str, kind: str | list, about: dict | None = None) -> dict
 
 
 def changes(old: dict, new: dict) -> list[str]:
-    """What in a node's frozen form is not as it was; optional inputs, combo options and wider ranges may be added."""
+    """What in a node's frozen form is not as it was; optional inputs, combo options, types and
+    wider ranges may be added."""
     found = [key for key in ("outputs", "output_node") if old[key] != new[key]]
     if list(old["required"]) != list(new["required"]):
         found.append("required inputs")
@@ -50,7 +51,8 @@ def changes(old: dict, new: dict) -> list[str]:
 
 def accepts(new: dict, old: dict) -> bool:
     """Whether every value that the old input took is taken by the new one, and none given means the same."""
-    return (new["type"] == old["type"] and new.get("default") == old.get("default")
+    types = [set(spec["type"].split(",")) for spec in (old, new)]   # "IMAGE,VIDEO" takes either
+    return (types[0] <= types[1] and new.get("default") == old.get("default")
             and set(old.get("options", ())) <= set(new.get("options", ()))
             and new.get("min", 0) <= old.get("min", 0) and new.get("max", 0) >= old.get("max", 0))
 
@@ -99,6 +101,8 @@ def test_what_counts_as_a_change(current):
     appended = node | {"optional": node["optional"] | {"more": {"type": "INT"}}}
     assert changes(node, node) == changes(node, appended) == changes(node, altered("required", "steps", max=2000)) == []
     assert changes(appended, node) == ["optional inputs", "more"]
+    assert changes(node, altered("required", "images", type="IMAGE,VIDEO")) == []
+    assert changes(altered("required", "images", type="IMAGE,VIDEO"), node) == ["images"]
     assert changes(node, altered("required", "steps", max=10)) == ["steps"]
     assert changes(node, altered("optional", "scale", default=2.0)) == ["scale"]
     assert changes(node, altered("optional", "color_match", options=["none"])) == ["color_match"]
