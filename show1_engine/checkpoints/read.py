@@ -20,6 +20,7 @@ __all__ = ["Checkpoint", "TextCheckpoint", "configs_in", "load_strict", "read_ch
 
 METADATA_KEY = "show1"
 FORMAT = 1
+UNET_STEMS = ("diffusion_pytorch_model",)  # of a VAE, too
 TEXT_TYPES = ("t5", "clip_text_model")
 _TOKENIZER_FILES = ("spiece.model", "tokenizer.json", "vocab.json")
 
@@ -46,7 +47,7 @@ class Checkpoint:
     def weights(self, part: str, prefer_fp16: bool = False) -> tuple[Weights, Path]:
         """The weights of "unet" or "vae" under their own names, and their file. CheckpointError if unreadable."""
         if self.path.is_dir():
-            weights, file = read_weights(self.path / part, ("diffusion_pytorch_model",), prefer_fp16)
+            weights, file = read_weights(self.path / part, UNET_STEMS, prefer_fp16)
         else:
             weights, file = read_safetensors(self.path, prefix=f"{part}."), self.path
         if not weights:
