@@ -16,7 +16,7 @@ _PUBLISHED = {
     INTERPOLATION: ("show-1-interpolation",),
     PIXEL_SR: ("show-1-sr1",),
     FIRST_FRAME_SR: ("if-ii-l-v1.0", "if-ii-m-v1.0"),
-    LATENT_EXPERT: ("show-1-sr2",),
+    LATENT_EXPERT: ("show-1-sr2", "zeroscope_v2_xl", "zeroscope_v2_576w", "text-to-video-ms-1.7b"),
 }
 
 
