@@ -36,6 +36,16 @@ def flat(config: dict[str, Any]) -> dict[str, Any]:
     return {**twin, "_class_name": "UNet2DConditionModel"}
 
 
+# Of Show-1's class, as published; the head numbers are inferred: they make zeroscope's function, from which it was
+# trained, and are what fits its config.json's size.
+EXPERT = {"_class_name": "UNet3DConditionModel", "act_fn": "silu", "attention_head_dim": [5, 10, 20, 20],
+          "block_out_channels": [320, 640, 1280, 1280], "cross_attention_dim": 1024,
+          "down_block_types": ["CrossAttnDownBlock3D"] * 3 + ["DownBlock3D"], "downsample_padding": 1,
+          "in_channels": 4, "layers_per_block": 2, "mid_block_scale_factor": 1,
+          "mid_block_type": "UNetMidBlock3DCrossAttn", "norm_eps": 1e-5, "norm_num_groups": 32, "out_channels": 4,
+          "sample_size": 32, "transfromer_in_opt": True,
+          "up_block_types": ["UpBlock3D"] + ["CrossAttnUpBlock3D"] * 3, "use_linear_projection": True}
+
 UNETS: dict[str, dict[str, Any]] = {
     "show-1-base": BASE,
     "show-1-interpolation": {**BASE, "in_channels": 7},
@@ -43,12 +53,7 @@ UNETS: dict[str, dict[str, Any]] = {
                      "layers_per_block": [2, 2, 3, 5, 5], "time_embedding_dim": 1280}),
     "show-1-sr1": {**_PIXEL, **_SR, "block_out_channels": [128, 256, 512, 768, 768], "cross_attention_dim": 768,
                    "layers_per_block": [2, 2, 3, 4, 2], "time_embedding_dim": 768},
-    "show-1-sr2": {"_class_name": "UNet3DConditionModel", "act_fn": "silu", "attention_head_dim": 64,
-                   "block_out_channels": [320, 640, 1280, 1280], "cross_attention_dim": 1024,
-                   "down_block_types": ["CrossAttnDownBlock3D"] * 3 + ["DownBlock3D"], "downsample_padding": 1,
-                   "in_channels": 4, "layers_per_block": 2, "mid_block_scale_factor": 1, "norm_eps": 1e-5,
-                   "norm_num_groups": 32, "out_channels": 4, "sample_size": 32,
-                   "up_block_types": ["UpBlock3D"] + ["CrossAttnUpBlock3D"] * 3},
+    "show-1-sr2": EXPERT,
 }
 VAE: dict[str, Any] = {
     "_class_name": "AutoencoderKL", "act_fn": "silu", "block_out_channels": [128, 256, 512, 512],

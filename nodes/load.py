@@ -4,7 +4,7 @@ import torch
 from comfy_api.latest import io
 
 from ..show1_engine import host
-from ..show1_engine.checkpoints.find import Found, find_models, find_text_encoders
+from ..show1_engine.checkpoints.find import Found, find_text_encoders, list_models
 from ..show1_engine.checkpoints.registry import ABSENT, absent, advice
 from ..show1_engine.errors import CheckpointError
 from ..show1_engine.loading import DTYPES, UNET_DTYPES, load_model, load_text_encoder
@@ -12,14 +12,21 @@ from ..show1_engine.bundled import WEIGHTS
 from .schema import schema
 from .sockets import Model, TextEncoder
 
+UNUSABLE = " (cannot be used: Run says why)"  # behind the names of models that are there
+
 
 def _options(found: dict[str, Found], text_encoders: bool = False) -> list[str]:
-    """What is there, then the published ones that are not, marked."""
-    return [*found, *absent(found, text_encoders)]
+    """What is there, then what is there but cannot be used and the published ones that are not there, marked."""
+    return [*(name + UNUSABLE * bool(item.reason) for name, item in found.items()), *absent(found, text_encoders)]
+
+
+def _bare(name: str) -> str:
+    return name.removesuffix(ABSENT).removesuffix(UNUSABLE)
 
 
 def _models() -> dict[str, Found]:
-    return {**_bundled(find_models([WEIGHTS])), **find_models(host.model_folders())}
+    """Those that cannot be used come last."""
+    return {**_bundled(list_models([WEIGHTS])), **list_models(host.model_folders())}
 
 
 def _text_encoders() -> dict[str, Found]:
@@ -31,12 +38,12 @@ def _bundled(found: dict[str, Found]) -> dict[str, Found]:
 
 
 def _missing(found: dict[str, Found], name: str) -> str | None:
-    """Why there is no model of that name and how to get it; None if there is one."""
-    if name.removesuffix(ABSENT) in found:
-        return None
+    """Why there is no model of that name, or none that can be used, and the way out; None if there is one."""
+    if item := found.get(_bare(name)):
+        return f"'{_bare(name)}' cannot be used: {item.reason}" if item.reason else None
     if known := advice(name):
         return known
-    there = ", ".join(found) or "none"
+    there = ", ".join(name for name, item in found.items() if not item.reason) or "none"
     return (f"there is no '{name}'. Put it into models/show1 as a diffusers-layout folder (or a .safetensors from "
             f"'convert') and press R. Found: {there}")
 
@@ -44,7 +51,7 @@ def _missing(found: dict[str, Found], name: str) -> str | None:
 def _chosen(node: str, found: dict[str, Found], name: str) -> Found:
     if missing := _missing(found, name):
         raise CheckpointError(f"{node}: {missing}")
-    return found[name.removesuffix(ABSENT)]
+    return found[_bare(name)]
 
 
 def _valid(found: dict[str, Found], name: str | None) -> bool | str:
@@ -83,7 +90,7 @@ class Show1LoadModel(io.ComfyNode):
     @classmethod
     def execute(cls, model_name: str, weight_dtype: str = "default", compile: bool = False) -> io.NodeOutput:
         found = _chosen("Show1LoadModel", _models(), model_name)
-        return io.NodeOutput(load_model(found.path, host.ComfyRuntime(), weight_dtype, model_name, compile))
+        return io.NodeOutput(load_model(found.path, host.ComfyRuntime(), weight_dtype, _bare(model_name), compile))
 
 
 class Show1LoadTextEncoder(io.ComfyNode):

@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .checkpoints.find import cascade_in, text_encoder_in
-from .errors import CheckpointError
+from .checkpoints.find import cascade_in, missing_model, text_encoder_in
 from .frames import to_uint8
 from .host import PlainRuntime
 from .loading import load_model, load_text_encoder
@@ -57,7 +56,7 @@ def run(cascade: Cascade, runtime: PlainRuntime, reporter: Callable[[str], Repor
 
     def model(kind: str) -> Show1Model:
         if kind not in paths:
-            raise CheckpointError(f"{cascade.models}: no {kind.replace('_', ' ')} model in this folder")
+            raise missing_model(cascade.models, kind)
         loaded = load_model(paths[kind], runtime)
         for path, strength in cascade.loras.get(kind, []):
             loaded = with_motion(loaded, read_lora(path, loaded), strength)

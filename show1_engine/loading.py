@@ -50,7 +50,7 @@ def load_model(path: Path, runtime: Runtime, weight_dtype: str = "default", name
         net = autoencoder.build(checkpoint.vae_config)
         vae = filled(VAE, net, net, checkpoint.weights("vae"), runtime)
     return Show1Model(name or checkpoint.name, checkpoint.kind, handle, checkpoint.scheduler_config,
-                      checkpoint.noising_config, vae)
+                      checkpoint.noising_config, vae, trained=checkpoint.trained)
 
 
 def empty_unet(config: dict[str, Any], runtime: Runtime, weight_dtype: str = "default") -> UNet:

@@ -54,14 +54,19 @@ def unet_config(kind: str) -> dict[str, Any]:
 
 
 def latent_unet() -> dict[str, Any]:
-    """Config of the latent expert: diffusers' own 3-D UNet, as in ModelScope."""
+    """Config of the latent expert, in the published one's class: Show-1's own, whose `attention_head_dim` counts heads.
+
+    `transformer_in_head_dim` is ours: the 64 of the class would make that layer three times as large as all the rest.
+    """
+    simple = pixel_unet(4, (32, 64), 1, (), SR_SIZE // 4)
     return {
-        "_class_name": "UNet3DConditionModel", "_diffusers_version": VERSION, "act_fn": "silu",
-        "attention_head_dim": 8, "block_out_channels": [32, 64], "cross_attention_dim": TEXT_WIDTH,
-        "down_block_types": ["DownBlock3D", "CrossAttnDownBlock3D"], "downsample_padding": 1, "in_channels": 4,
-        "layers_per_block": 1, "mid_block_scale_factor": 1, "norm_eps": 1e-05, "norm_num_groups": 16,
-        "num_attention_heads": None, "out_channels": 4, "sample_size": SR_SIZE // 4,
-        "up_block_types": ["CrossAttnUpBlock3D", "UpBlock3D"]}
+        **simple, "act_fn": "silu", "addition_embed_type": None, "addition_embed_type_num_heads": 64,
+        "attention_head_dim": [4, 8], "cross_attention_norm": None,
+        "down_block_types": ["DownBlock3D", "CrossAttnDownBlock3D"], "encoder_hid_dim": None,
+        "encoder_hid_dim_type": None, "mid_block_type": "UNetMidBlock3DCrossAttn", "norm_num_groups": 16,
+        "out_channels": 4, "resnet_time_scale_shift": "default", "transformer_in_head_dim": 8,
+        "transfromer_in_opt": True, "up_block_types": ["CrossAttnUpBlock3D", "UpBlock3D"],
+        "use_linear_projection": True}
 
 
 def vae_config(scaling: float = 1.0) -> dict[str, Any]:
@@ -141,8 +146,7 @@ def model_index(kind: str) -> dict[str, Any]:
                   "image_noising_scheduler": ["diffusers", "DDPMScheduler"]}
     if kind == "latent_expert":
         index |= {"_class_name": "VideoToVideoSDPipeline", "text_encoder": ["transformers", "CLIPTextModel"],
-                  "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet3DConditionModel"],
-                  "vae": ["diffusers", "AutoencoderKL"]}
+                  "tokenizer": ["transformers", "CLIPTokenizer"], "vae": ["diffusers", "AutoencoderKL"]}
     if kind in ("interpolation", "pixel_sr"):  # as in a copy without the duplicate: the base's encoder serves them
         index |= {"text_encoder": [None, None], "tokenizer": [None, None]}
     return index

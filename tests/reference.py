@@ -1,7 +1,7 @@
 """The recorded reference: what the original Show-1 computes on tiny models (tests/goldens/README.md).
 
 The packed set of tests/goldens is unpacked once per process, to a temporary folder. SHOW1_REFERENCE names a folder with
-the full set, to be used in its place.
+the full set (with sr2/ in it), to be used in its place.
 
     @pytest.mark.parametrize("case", cases("a"), ids=case_id)
     def test_forward(case):
@@ -14,12 +14,17 @@ the full set, to be used in its place.
 import functools
 import json
 import os
+import shutil
 import tarfile
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
+
+INDEX = "goldens/INDEX.json"
+SETS = ("sr2",)  # recorded later; each with an index of its own
+SHARED = {"show-1-sr2-own": ("show-1-sr2", ("vae", "text_encoder", "tokenizer"))}  # model -> whose parts it has
 
 _GOLDENS = Path(__file__).parent / "goldens"
 _CASCADE = ("show-1-base", "show-1-interpolation", "IF-II-L-v1.0", "show-1-sr1", "show-1-sr2")
@@ -31,12 +36,14 @@ def reference_root() -> Path:
     """The folder that holds models/, models-variants/, goldens/ and keys/."""
     full = os.environ.get("SHOW1_REFERENCE")
     if full:
-        if not (Path(full) / "goldens" / "INDEX.json").is_file():
-            raise RuntimeError(f"SHOW1_REFERENCE is '{full}', which holds no goldens/INDEX.json")
-        return Path(full)
-    folder = _session_folder()
-    unpack(Path(folder.name))
-    return Path(folder.name)
+        if not (Path(full) / INDEX).is_file():
+            raise RuntimeError(f"SHOW1_REFERENCE is '{full}', which holds no {INDEX}")
+    folder = Path(_session_folder().name)
+    if full:
+        _link(Path(full).absolute(), folder)
+    else:
+        unpack(folder)
+    return folder
 
 
 @functools.cache
@@ -50,6 +57,25 @@ def unpack(folder: Path) -> None:
     for path in sorted(_GOLDENS.glob("*.tar.xz")):
         with tarfile.open(path) as archive:
             archive.extractall(folder, filter="data")
+    for model, (other, parts) in SHARED.items():
+        for part in parts:
+            shutil.copytree(folder / "models" / other / part, folder / "models" / model / part)
+
+
+def _link(full: Path, folder: Path) -> None:
+    """The full set and the sets in it as one, as `unpack` lays them out."""
+    for part in ("", *SETS):
+        for source in sorted((full / part).glob("*/*")):
+            name = source.relative_to(full / part).as_posix()
+            target = folder / (index_of(part) if name == INDEX else name)
+            if source.parent.name not in SETS and not target.exists():
+                target.parent.mkdir(exist_ok=True)
+                target.symlink_to(source, source.is_dir())
+
+
+def index_of(part: str) -> str:
+    """Where the index of a set lies when it is unpacked."""
+    return f"goldens/INDEX-{part}.json" if part else INDEX
 
 
 def cases(group: str) -> list[dict[str, Any]]:
@@ -86,7 +112,10 @@ def tolerance(case: dict[str, Any], name: str) -> float:
 
 @functools.cache
 def _index() -> dict[str, Any]:
-    return json.loads((reference_root() / "goldens" / "INDEX.json").read_text("utf-8"))
+    """All sets' entries."""
+    paths = [reference_root() / index_of(part) for part in ("", *SETS)]
+    return {"cases": [case for path in paths if path.is_file()
+                      for case in json.loads(path.read_text("utf-8"))["cases"]]}
 
 
 def _is_there(case: dict[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import CheckpointError, InputError
+from ..models.kinds import LATENT_EXPERT
 from .files import Weights
 from .read import FORMAT, METADATA_KEY, Checkpoint, read_checkpoint
 
@@ -39,6 +40,8 @@ def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
     configs = {"format": FORMAT, "kind": checkpoint.kind, "unet": checkpoint.unet_config,
                "scheduler": checkpoint.scheduler_config, "noising": checkpoint.noising_config,
                "vae": checkpoint.vae_config}
+    if checkpoint.kind == LATENT_EXPERT:  # what a folder's name says, kept under any file name
+        configs["trained"] = checkpoint.trained
     return {"format": "pt", METADATA_KEY: json.dumps(configs)}
 
 

@@ -13,11 +13,14 @@ from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
+import torch
+
 from ..errors import Show1Error
 from ..host import duration
+from .files import pickles_are_safe
 from .hub import Interrupted, RemoteFile, Repository
 from .read import read_checkpoint, read_text_encoder
-from .registry import TEXT_ENCODER, DownloadError, Published, needed_files, published
+from .registry import TEXT_ENCODER, TOKENIZER, DownloadError, Published, needed_files, published
 
 __all__ = ["DownloadError", "Report", "download"]
 
@@ -77,7 +80,7 @@ def _verify(item: Published, folder: Path) -> None:
     needed_files(item, (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()))
     if "text_encoder" in item.parts:
         read_text_encoder(folder)
-    if item.kind != TEXT_ENCODER and (kind := read_checkpoint(folder).kind) != item.kind:
+    if item.kind not in (TEXT_ENCODER, TOKENIZER) and (kind := read_checkpoint(folder).kind) != item.kind:
         raise DownloadError(f"it is a model of kind {kind}, not {item.kind}.")
 
 
@@ -90,6 +93,7 @@ class _Download:
     def run(self) -> Path:
         listing = self._listing()
         files = [listing[path] for path in needed_files(self._item, listing)]
+        self._check_readable(files)
         self._progress.total = sum(file.size for file in files)
         self._partial.mkdir(parents=True, exist_ok=True)
         with self._alone():
@@ -127,6 +131,12 @@ class _Download:
             yield
         finally:
             lock.release()
+
+    def _check_readable(self, files: list[RemoteFile]) -> None:
+        """Gigabytes that nothing here could open are not fetched."""
+        if not pickles_are_safe() and any(file.path.endswith(".bin") for file in files):
+            raise DownloadError(f"{self._item.repo} is published as .bin files, which PyTorch {torch.__version__} "
+                                "cannot read safely. Update to PyTorch 2.6 or later first")
 
     def _check_room(self, files: list[RemoteFile]) -> None:
         missing = sum(file.size - min(file.size, max(map(_size, self._places(file)))) for file in files)

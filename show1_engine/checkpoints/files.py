@@ -44,10 +44,19 @@ def read_weights(folder: Path, stems: tuple[str, ...], prefer_fp16: bool = False
     Looks in `folder` for each stem as .safetensors, then as .bin, each whole or in shards, plain before .fp16
     (`prefer_fp16`: after).
     """
+    path = weights_file(folder, stems, prefer_fp16)
+    return (read_shards(path) if path.suffix == ".json" else read_file(path)), path
+
+
+def weights_file(folder: Path, stems: tuple[str, ...], prefer_fp16: bool = False) -> Path:
+    """The file (or shard index) that `read_weights` reads. CheckpointError if there is none, or if it is of a form that
+    this PyTorch cannot read safely."""
     for name in _candidates(stems, prefer_fp16):
         path = folder / name
         if path.is_file():
-            return (read_shards(path) if name.endswith(".json") else read_file(path)), path
+            if ".safetensors" not in name:
+                require_safe_pickles(path)
+            return path
     raise CheckpointError(f"'{folder}' holds no weights{_instead(folder)}. "
                           f"Copy {stems[0]}.safetensors (or .bin, or all shards and their index) into it.")
 
@@ -81,10 +90,7 @@ def read_pickle(path: Path) -> Weights:
 def read_any_pickle(path: Path) -> Any:
     """What a torch pickle holds, by the weights-only reader: tensors and plain values in any arrangement."""
     _require(path)
-    if torch.__version__ < (2, 6):
-        # CVE-2025-32434: the weights-only reader of earlier versions can be made to run code.
-        raise CheckpointError(f"'{path}' was not opened: PyTorch {torch.__version__} cannot read pickles safely. "
-                              "Update to PyTorch 2.6 or later, or get the model as .safetensors.")
+    require_safe_pickles(path)
     try:
         with path.open("rb") as file:
             zipped = file.read(2) == b"PK"  # the format before PyTorch 1.6 cannot be mapped
@@ -94,6 +100,18 @@ def read_any_pickle(path: Path) -> Any:
     except _BROKEN_PICKLE as error:
         # torch's own message ends in the advice to switch the safety off: not passed on.
         raise CheckpointError(f"'{path}' {damage.of_pickle(path, error)}.") from None
+
+
+def pickles_are_safe() -> bool:
+    """False for a PyTorch whose weights-only reader can be made to run code (CVE-2025-32434)."""
+    return torch.__version__ >= (2, 6)
+
+
+def require_safe_pickles(path: Path) -> None:
+    """CheckpointError, naming the file, unless this PyTorch reads pickles safely."""
+    if not pickles_are_safe():
+        raise CheckpointError(f"'{path}' was not opened: PyTorch {torch.__version__} cannot read pickles safely. "
+                              "Update to PyTorch 2.6 or later, or get the model as .safetensors.")
 
 
 def _is_plain(value: object) -> bool:

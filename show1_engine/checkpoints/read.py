@@ -14,12 +14,14 @@ from ..models.kinds import kind_of
 from . import damage
 from .files import Weights, first_few, read_json, read_safetensors, read_weights, unreadable
 from .header import HeaderError, read_metadata
+from .registry import trained_latents
 
 __all__ = ["Checkpoint", "TextCheckpoint", "configs_in", "load_strict", "read_checkpoint", "read_json",
            "read_text_encoder", "read_weights", "text_type", "unet_config_of"]
 
 METADATA_KEY = "show1"
 FORMAT = 1
+UNET_STEMS = ("diffusion_pytorch_model",)  # of a VAE, too
 TEXT_TYPES = ("t5", "clip_text_model")
 _TOKENIZER_FILES = ("spiece.model", "tokenizer.json", "vocab.json")
 
@@ -29,6 +31,7 @@ class Checkpoint:
     """A model on disk: a diffusers-layout folder or a single .safetensors file of ours.
 
     `kind` is one of models.kinds; the configs are those of unet/, scheduler/, image_noising_scheduler/ and vae/.
+    `trained`: latents along the wider side of the frames that a latent expert was trained on.
     """
 
     path: Path
@@ -37,6 +40,7 @@ class Checkpoint:
     scheduler_config: dict[str, Any]
     noising_config: dict[str, Any] | None = None
     vae_config: dict[str, Any] | None = None
+    trained: int = 72
 
     @property
     def name(self) -> str:
@@ -46,7 +50,7 @@ class Checkpoint:
     def weights(self, part: str, prefer_fp16: bool = False) -> tuple[Weights, Path]:
         """The weights of "unet" or "vae" under their own names, and their file. CheckpointError if unreadable."""
         if self.path.is_dir():
-            weights, file = read_weights(self.path / part, ("diffusion_pytorch_model",), prefer_fp16)
+            weights, file = read_weights(self.path / part, UNET_STEMS, prefer_fp16)
         else:
             weights, file = read_safetensors(self.path, prefix=f"{part}."), self.path
         if not weights:
@@ -87,8 +91,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
                               "(it holds unet/ and scheduler/), or a file written by 'convert'.")
     else:
         raise CheckpointError(f"'{path}' does not exist. Give a model folder or a .safetensors file.")
+    trained = configs.get("trained") or trained_latents(path.name, configs["unet"])
     return Checkpoint(path, kind_of(configs["unet"]), configs["unet"], configs["scheduler"], configs["noising"],
-                      configs["vae"])
+                      configs["vae"], trained)
 
 
 def _configs_of_folder(folder: Path) -> dict[str, Any]:
@@ -140,7 +145,8 @@ def _checked_metadata(text: str, file: Path) -> dict[str, Any]:
         if not isinstance(config, dict) and not (config is None and part in ("noising", "vae")):
             raise CheckpointError(f"'{file}' has no {part} config in its metadata. Convert the model's folder again.")
     _checked_unet(known["unet"], file)
-    return known
+    trained = configs.get("trained")  # absent from older files
+    return known | ({"trained": trained} if isinstance(trained, int) and trained > 0 else {})
 
 
 def _checked_unet(config: dict[str, Any], file: Path) -> dict[str, Any]:

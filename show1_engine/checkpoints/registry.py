@@ -1,14 +1,16 @@
 """What is published: the models' repositories, their licences, and which of their files are needed."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 from ..errors import Show1Error
 from ..models.kinds import FIRST_FRAME_SR, INTERPOLATION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
 
 TEXT_ENCODER = "t5"
+TOKENIZER = "t5_tokenizer"
 ABSENT = " (not there yet: download it)"  # behind the names of known models that are not on disk
 
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
@@ -24,8 +26,8 @@ class DownloadError(Show1Error):
 class Published:
     """A model on the Hugging Face hub, and the part of its repository that the cascade uses.
 
-    `kind` is one of models.kinds, or TEXT_ENCODER. `parts` are folders with a config and weights, `settings` folders
-    with small files only.
+    `kind` is one of models.kinds, TEXT_ENCODER or TOKENIZER. `parts` are folders with a config and weights, `settings`
+    folders with small files only. `trained_on`: width of the frames that a latent expert was trained on, in pixels.
     """
 
     name: str  # of its folder in models/show1
@@ -39,6 +41,7 @@ class Published:
     top: tuple[str, ...] = _AT_THE_TOP
     gated: bool = False
     without: str = ""  # how to do without it
+    trained_on: int | None = None
 
     @property
     def page(self) -> str:
@@ -63,15 +66,26 @@ _CC = ("CC BY-NC 4.0 (https://creativecommons.org/licenses/by-nc/4.0/): use and 
 _DEEPFLOYD = ("the DeepFloyd IF licence (https://huggingface.co/spaces/DeepFloyd/deepfloyd-if-license): for "
               "non-commercial research only.")
 
-# Sizes: show-1-base and T5 as their repositories list them, the others from their parameter counts.
+_EXPERT = {"parts": ("unet", "vae", "text_encoder"), "settings": ("scheduler", "tokenizer")}
+
+# Sizes as the repositories list their files, of the form that is chosen; "about": partly from parameter counts.
 PUBLISHED: dict[str, Published] = {item.name: item for item in (
-    Published("show-1-base", "showlab/show-1-base", KEYFRAMES, "keyframes", "3.5 GB", _CC),
-    Published("show-1-interpolation", "showlab/show-1-interpolation", INTERPOLATION, "interpolation", "about 3.5 GB",
-              _CC),
-    Published("show-1-sr1", "showlab/show-1-sr1", PIXEL_SR, "pixel super-resolution", "1.6 to 3.2 GB", _CC,
+    Published("show-1-base", "showlab/show-1-base", KEYFRAMES, "keyframes", "3.45 GB", _CC),
+    Published("show-1-base-0.0", "showlab/show-1-base-0.0", KEYFRAMES, "keyframes, an earlier training",
+              "about 3.45 GB", _CC),
+    Published("show-1-interpolation", "showlab/show-1-interpolation", INTERPOLATION, "interpolation", "3.45 GB", _CC),
+    Published("show-1-sr1", "showlab/show-1-sr1", PIXEL_SR, "pixel super-resolution", "1.6 GB", _CC,
               settings=("scheduler", "image_noising_scheduler")),
     Published("show-1-sr2", "showlab/show-1-sr2", LATENT_EXPERT, "latent expert, with its VAE and text encoder",
-              "3.7 to 7.4 GB", _CC, parts=("unet", "vae", "text_encoder"), settings=("scheduler", "tokenizer")),
+              "3.67 GB", _CC, trained_on=576, **_EXPERT),
+    Published("zeroscope_v2_XL", "cerspense/zeroscope_v2_XL", LATENT_EXPERT,
+              "another latent expert, made for 1024x576 and 24 frames or more", "about 3.7 GB", _CC, trained_on=1024,
+              **_EXPERT),
+    Published("zeroscope_v2_576w", "cerspense/zeroscope_v2_576w", LATENT_EXPERT,
+              "another latent expert, 576x320, for low strength", "about 3.7 GB", _CC, trained_on=576, **_EXPERT),
+    Published("text-to-video-ms-1.7b", "ali-vilab/text-to-video-ms-1.7b", LATENT_EXPERT,
+              "the ModelScope model that zeroscope comes from, 256x256", "about 3.7 GB", _CC, trained_on=256,
+              **_EXPERT),
     Published("IF-II-L-v1.0", "DeepFloyd/IF-II-L-v1.0", FIRST_FRAME_SR, "first frame of the pixel super-resolution",
               "2.5 to 5 GB", _DEEPFLOYD, settings=("scheduler", "image_noising_scheduler"), gated=True,
               without="The cascade runs without it: connect a first frame from any upscaler to 'first_frame' of "
@@ -80,6 +94,9 @@ PUBLISHED: dict[str, Published] = {item.name: item for item in (
               parts=("text_encoder",), settings=("tokenizer",), top=(),
               without="A t5xxl file (4.9 or 9.8 GB) in core CLIPLoader serves as well. "
                       "(T5 v1.1 itself is Google's, under Apache 2.0.)"),
+    Published("t5-tokenizer", "showlab/show-1-base", TOKENIZER,
+              "T5's tokenizer, for a t5xxl file on the command line (--text-encoder)", "0.8 MB", _CC, parts=(),
+              settings=("tokenizer",), top=(), without="(T5 v1.1 itself is Google's, under Apache 2.0.)"),
 )}
 
 
@@ -136,8 +153,8 @@ def _shards(names: set[str], stem: str, kind: str) -> list[str]:
 def absent(found: Iterable[str], text_encoders: bool = False) -> list[str]:
     """Labels for the published models (or text encoders) that are not among the names `found` on disk."""
     there = {name.rpartition("/")[2] for name in found if not name.startswith("micro/")}
-    return [item.name + ABSENT for item in PUBLISHED.values()
-            if (item.kind == TEXT_ENCODER) == text_encoders and item.name not in there]
+    return [item.name + ABSENT for item in PUBLISHED.values() if item.kind != TOKENIZER
+            and (item.kind == TEXT_ENCODER) == text_encoders and item.name not in there]
 
 
 def advice(label: str) -> str | None:
@@ -148,3 +165,22 @@ def advice(label: str) -> str | None:
     folders = ", ".join(f"{folder}/" for folder in (*item.parts, *item.settings))
     return (f"'{item.name}' is not there. Run Show1DownloadModel (or: python -m show1_engine download {item.name}), or "
             f"put {folders} of {item.page} into models/show1/{item.name}/.")
+
+
+_PIXELS_PER_LATENT = 8
+_COPIED_ON = 32  # ModelScope's own sample_size, which zeroscope and show-1-sr2 keep, whatever they were trained on
+
+
+def trained_latents(name: str, config: Mapping[str, Any]) -> int:
+    """Latents along the wider side of the frames that an expert was trained on.
+
+    Of a published model, known by its `name` (a folder may stand before it), what its makers say; of another its
+    config's sample_size where that says more than the copied 32; else the size of show-1-sr2, 576x320.
+    """
+    bare = name.replace("\\", "/").rpartition("/")[2].lower().removesuffix(".safetensors")
+    known = next((item.trained_on for item in PUBLISHED.values() if item.name.lower() == bare), None)
+    size = config.get("sample_size")
+    sides = size if isinstance(size, (list, tuple)) else [size]
+    if known is None and all(isinstance(side, int) and side > 0 for side in sides) and max(sides) > _COPIED_ON:
+        return max(sides)
+    return (known or PUBLISHED["show-1-sr2"].trained_on) // _PIXELS_PER_LATENT

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..checkpoints.find import cascade_in, text_encoder_in
-from ..errors import CheckpointError
+from ..checkpoints.find import cascade_in, missing_model, text_encoder_in
 from ..frames import from_model, resize, to_model
 from ..loading import load_model, load_text_encoder
 from ..models.bundle import Show1Model
@@ -69,7 +68,7 @@ def _process(args: argparse.Namespace, kind: str, stage: Callable[..., Tensor], 
     with VideoReader(args.source) as video:
         paths = cascade_in(models)
         if kind not in paths:
-            raise CheckpointError(f"'{models}' holds no {kind.replace('_', ' ')} model")
+            raise missing_model(models, kind)
         encoder = load_text_encoder(text_encoder_in(models, T5, paths.get(KEYFRAMES)), place)
         states = encoder.encode([args.prompt, args.negative_prompt])
         model, text, written = load_model(paths[kind], place), (states[:1], states[1:]), 0

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..bundled import TRAINING
-from ..checkpoints.find import cascade_in, text_encoder_in
-from ..errors import CheckpointError, InputError
+from ..checkpoints.find import cascade_in, missing_model, text_encoder_in
+from ..errors import InputError
 from ..loading import load_model, load_text_encoder
 from ..models.kinds import KEYFRAMES, LATENT_EXPERT, PIXEL_SR
 from ..models.text import CLIP, T5
@@ -58,7 +58,7 @@ def _training(args: argparse.Namespace, models: Path) -> MotionTraining:
         args.dtype = "bf16" if torch.cuda.is_available() and args.device != "cpu" else "fp32"
     paths, place = cascade_in(models), runtime(args)
     if args.kind not in paths:
-        raise CheckpointError(f"'{models}' holds no {args.kind.replace('_', ' ')} model")
+        raise missing_model(models, args.kind)
     family = CLIP if args.kind == LATENT_EXPERT else T5
     encoder = load_text_encoder(text_encoder_in(models, family, paths[args.kind]), place)
     states = encoder.encode([args.prompt, args.sample_prompt or args.prompt, ""])

@@ -17,7 +17,8 @@ from .unet import UNet
 class Show1Model(Managed):
     """A UNet with the schedule it was trained on; the latent expert has its VAE beside it.
 
-    `unet` and `vae` are handles: `load()` puts them where they compute and says where that is.
+    `unet` and `vae` are handles: `load()` puts them where they compute and says where that is. `trained`: latents along
+    the wider side of a latent expert's training frames.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Show1Model(Managed):
     scheduler_config: dict[str, Any]
     noising_config: dict[str, Any] | None = None
     vae: Handle | None = None
+    trained: int = 72
 
     @property
     def network(self) -> UNet:

@@ -8,6 +8,8 @@ PIXEL_SR = "pixel_sr"
 FIRST_FRAME_SR = "first_frame_sr"
 LATENT_EXPERT = "latent_expert"
 
+# ShowOneUNet3DConditionModel: Show-1's own class as sayakpaul/show-1-base-with-code names it.
+_CLASSES = ("UNet3DConditionModel", "UNet2DConditionModel", "ShowOneUNet3DConditionModel")
 _KIND_OF_CHANNELS = {3: KEYFRAMES, 4: LATENT_EXPERT, 6: PIXEL_SR, 7: INTERPOLATION}
 
 DESCRIPTION = {
@@ -29,7 +31,7 @@ def kind_of(config: dict) -> str:
     channels, name = config.get("in_channels"), config.get("_class_name", "UNet3DConditionModel")
     blocks = config.get("down_block_types", ())
     video = all(block.endswith("3D") for block in blocks)
-    if not blocks or name not in ("UNet3DConditionModel", "UNet2DConditionModel") or not (video or is_2d(config)):
+    if not blocks or name not in _CLASSES or not (video or is_2d(config)):
         raise ModelKindError(f"a {name} of {', '.join(blocks) or 'no'} blocks is not one of Show-1's models")
     if not video:
         if channels != 6:

@@ -44,7 +44,7 @@ class _Walk:
         self.scaled = config.get("resnet_out_scale_factor", 1.0) != 1
         self.sums = torch.float32.itemsize / dtype.itemsize / 64  # softmax sums, a float for each head of about 64
         latent = "transfromer_in_opt" not in config and not self.flat
-        head = config["attention_head_dim"] if latent else 64
+        head = config["attention_head_dim"] if latent else config.get("transformer_in_head_dim") or 64
         head = head[0] if isinstance(head, (list, tuple)) else head
         self.width_in = 8 * head if latent or config.get("transfromer_in_opt") else 0  # of transformer_in
         self.skips: list[int] = []

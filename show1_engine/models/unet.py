@@ -70,8 +70,16 @@ class _Config:
 
     @property
     def latent(self) -> bool:
-        """diffusers' own UNet3DConditionModel (ModelScope, zeroscope, show-1-sr2), not Show-1's class of that name."""
+        """diffusers' own UNet3DConditionModel (ModelScope, zeroscope). Show-1's class of that name writes
+        `transfromer_in_opt` into its config, show-1-sr2's too."""
         return "transfromer_in_opt" not in self.raw and not is_2d(self.raw)
+
+    @property
+    def head_dim_in(self) -> int:
+        """Head width of transformer_in: 64 in Show-1's class, whatever else its config says. The micro
+        cascade's config alone carries a key for it, since 512 channels would be most of that model."""
+        own = self.get("transformer_in_head_dim", 64)
+        return self.each("attention_head_dim")[0] if self.latent else own
 
     @property
     def time_dim(self) -> int:
@@ -148,8 +156,9 @@ def _resnet_options(config: _Config, resampling: str, scale: float | None = None
 
 
 def _heads(config: _Config, level: _Level) -> tuple[int, int]:
-    """Heads and head width, except of the Simple blocks' spatial attention: Show-1 reads the config's head *width* as
-    the number of heads, diffusers' latent UNet does not."""
+    """Heads and head width, except of the Simple blocks' spatial attention: Show-1's class reads
+    `attention_head_dim` as the number of heads, diffusers' class as their width. What is published as [5, 10, 20, 20]
+    in the one is 64 in the other."""
     other = level.width // level.head
     return (other, level.head) if config.latent else (level.head, other)
 
@@ -261,8 +270,7 @@ class UNet(nn.Module):
         if c.get("encoder_hid_dim"):
             self.encoder_hid_proj = ops.Linear(c.encoder_hid_dim, c.each("cross_attention_dim")[0])
         if c.latent or c.get("transfromer_in_opt"):
-            head_dim = c.each("attention_head_dim")[0] if c.latent else 64
-            self.transformer_in = TemporalTransformer(widths[0], 8, head_dim, 32, ops)
+            self.transformer_in = TemporalTransformer(widths[0], 8, c.head_dim_in, 32, ops)
         self._build_blocks(widths, ops)
         self.conv_norm_out = ops.GroupNorm(c.norm_num_groups, widths[0], eps=c.norm_eps)
         self.conv_out = ops.Conv2d(widths[0], c.out_channels, 3, padding=1)

@@ -21,8 +21,6 @@ from ..sampling.windows import Span, scene_spans
 from .common import Steps, announce, counted, halves, layout, predictor, previewing
 
 STAGE = "Show1LatentExpertSR"
-_TRAINED = 72  # latents along the wider side of the published training size, 576x320
-
 
 @dataclass(frozen=True)
 class LatentExpertSettings:
@@ -127,7 +125,7 @@ def _refine(model: Show1Model, enlarged: PixelsOf, time: list[Span], positive: T
     latents = codec.encode(enlarged, frames, source)
     height, width = latents.shape[-2:]
     together = max(span.stop - span.start for span in time)
-    plan = layout(model, halves(s.cfg), together, (height, width), _TRAINED, -(-s.tiling // codec.factor))
+    plan = layout(model, halves(s.cfg), together, (height, width), model.trained, -(-s.tiling // codec.factor))
     announce(report, STAGE, f"{frames} frames -> {width * codec.factor}x{height * codec.factor}, in "
                             f"{counted(len(time), 'window')}{plan}; {steps.told()}")
     device = model.unet.load(plan.memory)

@@ -25,7 +25,9 @@ from safetensors.torch import save
 LARGE = 4096    # bytes from which a file is kept in large file storage, behind a redirect, with a SHA-256
 TOKEN = "hf_" + "x" * 34
 UNET = "unet/diffusion_pytorch_model.safetensors"
-CHANNELS = {"show-1-base": 3, "show-1-interpolation": 7, "show-1-sr1": 6, "show-1-sr2": 4, "IF-II-L-v1.0": 6}
+EXPERTS = ("show-1-sr2", "zeroscope_v2_XL", "zeroscope_v2_576w", "text-to-video-ms-1.7b")
+CHANNELS = {"show-1-base": 3, "show-1-base-0.0": 3, "show-1-interpolation": 7, "show-1-sr1": 6, "IF-II-L-v1.0": 6,
+            **dict.fromkeys(EXPERTS, 4)}
 
 
 @dataclass
@@ -248,15 +250,16 @@ def weights(size: int = 50_000) -> bytes:
 
 def repository(name: str) -> dict[str, bytes]:
     """Files such as the repository of that name has, with some that nobody needs."""
-    blocks = {"IF-II-L-v1.0": "SimpleCrossAttnDownBlock2D", "show-1-sr2": "CrossAttnDownBlock3D"}.get(
-        name, "SimpleCrossAttnDownBlock3D")
+    clip = name in EXPERTS
+    blocks = "CrossAttnDownBlock3D" if clip else "SimpleCrossAttnDownBlock3D"
+    if name == "IF-II-L-v1.0":
+        blocks = "SimpleCrossAttnDownBlock2D"
     files = {".gitattributes": b"*.bin filter=lfs", "README.md": b"---\nlicense: cc-by-nc-4.0\n---\n",
              "model_index.json": b"{}", UNET: weights(), "unet/diffusion_pytorch_model.bin": b"PK" * 5000,
              "unet/config.json": config(in_channels=CHANNELS[name], down_block_types=[blocks])}
     files |= {f"{folder}/{file}": b"{}" for folder, file in (
         ("scheduler", "scheduler_config.json"), ("image_noising_scheduler", "scheduler_config.json"),
         ("feature_extractor", "preprocessor_config.json"))}
-    clip = name == "show-1-sr2"
     files |= {"text_encoder/config.json": config(model_type="clip_text_model" if clip else "t5"),
               "text_encoder/pytorch_model-00001-of-00002.bin": weights(5_000),
               "text_encoder/pytorch_model-00002-of-00002.bin": weights(6_000),

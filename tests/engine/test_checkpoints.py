@@ -13,6 +13,7 @@ from torch import nn
 
 from show1_engine.checkpoints import (cascade_in, convert, find_models, find_text_encoders, load_strict,
                                       read_checkpoint, read_json, read_text_encoder, read_weights)
+from show1_engine.checkpoints.find import list_models, missing_model
 from show1_engine.errors import CheckpointError, InputError, ModelKindError
 from show1_engine.models.unet import UNet
 
@@ -612,6 +613,69 @@ def test_what_is_broken_is_not_found_and_does_no_harm(tmp_path):
     assert find_text_encoders([tmp_path, tmp_path / "good" / "unet" / "config.json"]) == {}
 
 
+def test_a_model_that_cannot_be_used_is_listed_last_with_the_reason(tmp_path):
+    write_model(tmp_path / "another", {**UNET, "in_channels": 5})
+    write_model(tmp_path / "class", {**UNET, "_class_name": "UNetMotionModel"})
+    write_json(tmp_path / "cut" / "unet" / "config.json", '{"in_ch')
+    write_json(tmp_path / "half" / "model_index.json", "{}")
+    (tmp_path / "half" / "unet").mkdir()
+    (write_model(tmp_path / "lab" / "no-weights") / "unet" / f"{STEM}.safetensors").unlink()
+    (write_model(tmp_path / "no-scheduler") / "scheduler" / "scheduler_config.json").unlink()
+    save_file(WEIGHTS, tmp_path / "old.safetensors", {"show1": '{"format": 0}'})
+    write_model(tmp_path / "zero")
+    listed = list_models([tmp_path])
+    assert {name: item.reason for name, item in find_models([tmp_path]).items()} == {"zero": ""}
+    assert list(listed) == ["zero", "another", "class", "cut", "half", "lab/no-weights", "no-scheduler",
+                            "old.safetensors"]
+    for name, says in {"another": "5 input channels", "class": "UNetMotionModel", "cut": "not valid JSON",
+                       "half": "unet/config.json is missing", "lab/no-weights": "holds no weights",
+                       "no-scheduler": "scheduler_config.json", "old.safetensors": "damaged Show-1 metadata"}.items():
+        assert says in listed[name].reason and "\n" not in listed[name].reason, name
+        assert listed[name].kind == ""
+
+
+def test_what_is_no_model_is_not_listed(tmp_path):
+    for name in ("unet", "vae/unet", "text"):
+        (tmp_path / name).mkdir(parents=True)
+    write_json(tmp_path / "pipeline" / "model_index.json", "{}")  # its network is a transformer/
+    write_json(tmp_path / "pipeline" / "transformer" / "config.json", "{}")
+    (tmp_path / "empty.safetensors").touch()
+    (tmp_path / "noise.safetensors").write_bytes(os.urandom(100))
+    (tmp_path / "gone.safetensors").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    write_weights(tmp_path / "t5xxl.safetensors")
+    write_text(tmp_path / "bert", "bert")
+    assert list_models([tmp_path, tmp_path / "none", tmp_path / "empty.safetensors"]) == {}
+
+
+def test_a_whole_model_goes_before_a_broken_one_of_the_same_name(tmp_path):
+    write_json(tmp_path / "a" / "show-1-base" / "unet" / "config.json", "[]")
+    write_model(tmp_path / "b" / "show-1-base")
+    found = list_models([tmp_path / "a", tmp_path / "b"])
+    assert found["show-1-base"].path == tmp_path / "b" / "show-1-base" and not found["show-1-base"].reason
+
+
+def test_a_pickle_that_this_pytorch_cannot_read_is_told_when_models_are_listed(tmp_path, monkeypatch):
+    write_model(tmp_path / "pickled", suffix=".bin")
+    assert not list_models([tmp_path])["pickled"].reason
+    monkeypatch.setattr(torch, "__version__", type(torch.__version__)("2.5.1"))
+    assert "Update to PyTorch 2.6" in list_models([tmp_path])["pickled"].reason
+
+
+def test_show_1_under_the_name_that_carries_its_code_is_a_model(tmp_path):
+    """sayakpaul/show-1-base-with-code."""
+    write_model(tmp_path / "with-code", {**UNET, "_class_name": "ShowOneUNet3DConditionModel"})
+    assert find_models([tmp_path])["with-code"].kind == "keyframes"
+
+
+def test_a_missing_model_is_told_with_those_that_cannot_be_used(tmp_path):
+    assert "holds no interpolation model" in str(missing_model(tmp_path, "interpolation"))
+    write_json(tmp_path / "cut" / "unet" / "config.json", "[]")
+    message = str(missing_model(tmp_path, "interpolation"))
+    assert "that can be used ('cut': " in message and "no JSON object" in message
+    assert "'cut': " in refused(cascade_in, tmp_path)
+
+
 def test_text_encoders_are_found(tmp_path):
     write_text(tmp_path / "show-1-base")
     write_text(tmp_path / "showlab" / "show-1-sr2", "clip_text_model")
@@ -683,7 +747,7 @@ def test_the_recorded_cascade_is_found():
         "first_frame_sr": "IF-II-L-v1.0", "latent_expert": "show-1-sr2"}
     kinds = {name: item.kind for name, item in find_text_encoders([folder]).items()}
     assert kinds == dict.fromkeys(("show-1-base", "show-1-interpolation", "show-1-sr1", "IF-II-L-v1.0"), "t5") | {
-        "show-1-sr2": "clip"}
+        "show-1-sr2": "clip", "show-1-sr2-own": "clip"}
 
 
 def test_a_recorded_model_survives_conversion(tmp_path):

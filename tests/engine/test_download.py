@@ -12,16 +12,17 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+import torch
 from huggingface_hub import constants
 
 from show1_engine.__main__ import main
 from show1_engine.checkpoints.download import DownloadError, download
 from show1_engine.checkpoints.find import find_models, find_text_encoders
-from show1_engine.checkpoints.registry import ABSENT, PUBLISHED, absent, advice, needed_files
+from show1_engine.checkpoints.registry import ABSENT, PUBLISHED, absent, advice, needed_files, trained_latents
 
 # The helper lies beside this file, wherever the tests are started from.
 sys.path.insert(0, str(Path(__file__).parent))
-from fake_hub import CHANNELS, TOKEN, UNET, FakeHub, Fault, config, digest, repository, weights  # noqa: E402
+from fake_hub import CHANNELS, EXPERTS, TOKEN, UNET, FakeHub, Fault, config, digest, repository, weights  # noqa: E402
 
 BASE = "show-1-base"
 FAST = (0, 0, 0, 0)     # four more tries at once
@@ -99,10 +100,12 @@ def test_every_published_model_comes_and_is_found(hub, fetch, monkeypatch):
     for name in PUBLISHED:
         folder = fetch(name)
     models = {name: found.kind for name, found in find_models([folder.parent]).items()}
-    assert models == {item.name: item.kind for item in PUBLISHED.values() if item.kind != "t5"}
-    # One T5, and the latent expert's own encoder.
+    assert models == {item.name: item.kind for item in PUBLISHED.values() if item.kind not in ("t5", "t5_tokenizer")}
+    # One T5, and the latent experts' own encoders.
     encoders = {name: found.kind for name, found in find_text_encoders([folder.parent]).items()}
-    assert encoders == {"t5-v1_1-xxl": "t5", "show-1-sr2": "clip"}
+    assert encoders == {"t5-v1_1-xxl": "t5", **dict.fromkeys(EXPERTS, "clip")}
+    assert sorted(files_in(folder.parent / "t5-tokenizer")) == ["tokenizer/spiece.model",
+                                                                "tokenizer/tokenizer_config.json"]
     assert "image_noising_scheduler" in os.listdir(folder.parent / "show-1-sr1")
     assert "image_noising_scheduler" not in os.listdir(folder.parent / BASE)
 
@@ -201,12 +204,36 @@ def test_a_repository_without_the_files_is_refused_before_any_comes(hub, fetch, 
 
 def test_what_is_not_there_is_labelled_and_explained():
     labels = absent(["micro/show-1-base", "show-1-sr1", "showlab/show-1-sr2"])
-    assert labels == [name + ABSENT for name in (BASE, "show-1-interpolation", "IF-II-L-v1.0")]
+    assert labels == [name + ABSENT for name in (
+        BASE, "show-1-base-0.0", "show-1-interpolation", "zeroscope_v2_XL", "zeroscope_v2_576w",
+        "text-to-video-ms-1.7b", "IF-II-L-v1.0")]
     assert absent([], text_encoders=True) == ["t5-v1_1-xxl" + ABSENT]
     text = advice(labels[0])
     assert all(part in text for part in ("Show1DownloadModel", "download show-1-base", "unet/, scheduler/",
                                          "https://huggingface.co/showlab/show-1-base", "models/show1/show-1-base/"))
     assert advice("another") is None
+
+
+def test_pickles_that_this_pytorch_cannot_read_are_not_fetched(hub, fetch, monkeypatch, tmp_path):
+    files = hub.repos["showlab/show-1-base"].files
+    del files[UNET]  # as published: .bin alone
+    monkeypatch.setattr(torch, "__version__", type(torch.__version__)("2.5.1"))
+    message = refused(fetch)
+    assert "published as .bin" in message and "Update to PyTorch 2.6" in message
+    assert not any(request.path.endswith(".bin") for request in hub.requests)
+
+
+# What experts were trained on
+
+
+@pytest.mark.parametrize(("name", "size", "side"), [
+    ("show-1-sr2", 32, 72), ("zeroscope_v2_576w", 32, 72), ("cerspense/zeroscope_v2_XL", 32, 128),
+    ("ZEROSCOPE_V2_XL.safetensors", 32, 128), ("text-to-video-ms-1.7b", 32, 32),
+    ("mine", 32, 72), ("mine", None, 72), ("mine", 16, 72), ("mine", "odd", 72), ("mine", [40, 72], 72),
+    ("mine", [72, 128], 128), ("mine", 64, 64)])
+def test_the_size_an_expert_was_trained_on(name, size, side):
+    """ModelScope's sample_size of 32 is copied along by models that were trained on larger frames."""
+    assert trained_latents(name, {"sample_size": size}) == side
 
 
 # Licences and doors

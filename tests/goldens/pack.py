@@ -1,9 +1,10 @@
 """Pack the full recorded reference set into this folder, and prove that the packed one equals it.
 
-    python -m tests.goldens.pack REFERENCE            write the three archives and check them
+    python -m tests.goldens.pack REFERENCE            write the archives and check them
     python -m tests.goldens.pack REFERENCE --check    only check
 
-REFERENCE is the folder with models/, models-variants/, goldens/ and keys/ (README.md says what it is).
+REFERENCE is the folder with models/, models-variants/, goldens/ and keys/ (README.md says what it is); the set sr2,
+of the same layout, lies in it and has an archive of its own.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save
 
-from ..reference import unpack
+from ..reference import INDEX, SETS, SHARED, index_of, unpack
 
 HERE = Path(__file__).parent
 
@@ -29,7 +30,8 @@ CASES = ("d_base_train_mode_INFO",)
 TENSORS = {"e_cascade_dpm": ("out.sr2_input_uint8", "out.sr2")}
 
 # Archive -> lzma's literal coding. lp is the width of the numbers inside: 2 bytes, 4 bytes.
-ARCHIVES = {"float16": {"lc": 0, "lp": 1, "pb": 1}, "float32": {"lc": 0, "lp": 2, "pb": 2}, "text": {}}
+ARCHIVES = {"float16": {"lc": 0, "lp": 1, "pb": 1}, "float32": {"lc": 0, "lp": 2, "pb": 2}, "text": {},
+            "sr2": {"lc": 0, "lp": 2, "pb": 2}}
 
 
 def main() -> None:
@@ -51,6 +53,9 @@ def pack(reference: Path) -> None:
         kind = "text" if path.suffix not in (".safetensors", ".bin") else \
             "float32" if name.startswith("goldens/") else "float16"
         contents[kind][name] = packed_bytes(name, path)
+    for part in SETS:
+        contents[part] = {name: packed_bytes(name, path) for name, path in files_of_set(reference, part)
+                          if not is_shared(name)}
     for kind, files in contents.items():
         data = archive(files, ARCHIVES[kind])
         (HERE / f"{kind}.tar.xz").write_bytes(data)
@@ -62,11 +67,28 @@ def carried_files(reference: Path) -> Iterator[tuple[str, Path]]:
     dropped = set(CASES) | {case["id"] for case in read_index(reference)["cases"] if case["model"] in MODELS}
     for path in sorted(reference.rglob("*")):
         parts = path.relative_to(reference).parts
+        if parts[0] in SETS:
+            continue
         weights = path.suffix in (".safetensors", ".bin")
         if path.is_file() and len(parts) > 1 and not (
                 set(parts) & set(FOLDERS) or weights and set(parts) & set(MODELS)
                 or parts[0] == "goldens" and path.stem in dropped):
             yield "/".join(parts), path
+
+
+def files_of_set(reference: Path, part: str) -> Iterator[tuple[str, Path]]:
+    """(name when unpacked, path) of the files of the set `part`, but those that the main set has."""
+    for path in sorted((reference / part).rglob("*")):
+        name = path.relative_to(reference / part).as_posix()
+        if name == INDEX:
+            yield index_of(part), path
+        elif path.is_file() and "/" in name and not (reference / name).is_file():
+            yield name, path
+
+
+def is_shared(name: str) -> bool:
+    """True for a file that unpacking copies from a model of the main set."""
+    return any(name.startswith(f"models/{model}/{part}/") for model, (_, parts) in SHARED.items() for part in parts)
 
 
 def packed_bytes(name: str, path: Path) -> bytes:
@@ -124,6 +146,8 @@ def check(reference: Path, unpacked: Path) -> str:
     """Stop at the first carried tensor or file that differs from the recorded one; otherwise say what was compared."""
     tensors = files = 0
     names = dict(carried_files(reference))
+    for part in SETS:
+        names |= files_of_set(reference, part)
     found = {p.relative_to(unpacked).as_posix() for p in unpacked.rglob("*") if p.is_file()}
     if found != set(names):
         raise AssertionError(f"the packed files differ: {sorted(found ^ set(names))}")

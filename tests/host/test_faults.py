@@ -90,6 +90,19 @@ def test_weights_of_another_model(refused, model_copy, cascade):
     assert "diffusion_pytorch_model.safetensors" in message and "conv_in.weight" in message
 
 
+def test_a_model_that_cannot_be_used_is_listed_and_run_says_why(server, refused, model_copy):
+    folder = model_copy("show-1-base", "of-another-kind")
+    config = folder / "unet" / "config.json"
+    config.write_text(config.read_text().replace('"in_channels": 3', '"in_channels": 5'))
+    kind, about = server.object_info()["Show1LoadModel"]["input"]["required"]["model_name"]
+    listed = kind if isinstance(kind, list) else about["options"]
+    label = "of-another-kind (cannot be used: Run says why)"
+    assert label in listed and "of-another-kind" not in listed
+    for name in (label, "of-another-kind"):
+        message = refused(keyframes_only(1, model=name))
+        assert "'of-another-kind' cannot be used: a UNet with 5 input channels" in message
+
+
 class Payload:
     """Unpickled without protection it makes a file."""
 
