@@ -8,7 +8,7 @@ from ..show1_engine.checkpoints.find import Found, find_models, find_text_encode
 from ..show1_engine.checkpoints.registry import ABSENT, absent, advice
 from ..show1_engine.errors import CheckpointError
 from ..show1_engine.loading import DTYPES, UNET_DTYPES, load_model, load_text_encoder
-from ..show1_engine.micro.export import WEIGHTS
+from ..show1_engine.micro import WEIGHTS
 from .schema import schema
 from .sockets import Model, TextEncoder
 

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from .checkpoints.convert import convert
-from .commands import bench, download, generate, process, train
+from .commands import bench, download, generate, process, repository, train
 from .errors import Show1Error
 from .loading import DTYPES
 from .micro import cli as micro_cli
@@ -24,6 +24,8 @@ from .micro import cli as micro_cli
 def main(arguments: list[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
+        if "micro_command" in args:
+            repository.require(f"micro {args.micro_command}", "show1_engine/micro/world.py")
         return args.func(args) or 0
     except (Show1Error, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -39,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_parser(commands)
     download.add_parser(commands)
     command = commands.add_parser("convert", help="write a model folder as one .safetensors file")
-    command.add_argument("source", type=Path, help="diffusers-layout folder (unet/, scheduler/, …)")
+    command.add_argument("source", type=Path, help="diffusers-layout folder (unet/, scheduler/, ...)")
     command.add_argument("target", type=Path, help="the .safetensors file to write")
     command.add_argument("--dtype", choices=["keep", "fp32", "fp16", "bf16"], default="keep")
     command.set_defaults(func=_convert)

@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from . import repository
+
 _PACK = Path(__file__).absolute().parents[2]
 
 
@@ -25,6 +27,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def _bench(args: argparse.Namespace) -> int:
+    repository.require("bench", "benchmarks/bench.py")
     sys.path.insert(0, str(_PACK))  # benchmarks/ lies beside the engine
     from benchmarks import bench, gpu
 

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
+WEIGHTS = Path(__file__).parent / "weights"
+_STAGES = ("show-1-base", "show-1-interpolation", "show-1-sr1", "show-1-sr2")
+
 
 def models(scratch: Path) -> Path:
     """Folder of the bundled cascade. Stages that are not bundled are completed, untrained, in a copy in `scratch`."""
     import shutil
 
-    from .configs import REPOSITORIES
-    from .export import WEIGHTS
-
-    if all((WEIGHTS / name / "unet").is_dir() for name in REPOSITORIES.values()):
+    if all((WEIGHTS / name / "unet").is_dir() for name in _STAGES):
         return WEIGHTS
     from .untrained import write_untrained
 

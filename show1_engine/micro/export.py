@@ -11,11 +11,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from . import configs
+from . import WEIGHTS, configs
 from .text_encoders import clip_weights, t5_weights
 from .vocabulary import write_clip_tokenizer, write_t5_tokenizer
 
-WEIGHTS = Path(__file__).parent / "weights"
 _UNET_FILE = "diffusion_pytorch_model.safetensors"
 
 
