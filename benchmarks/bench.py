@@ -252,14 +252,14 @@ def _micro_row(kind: str, rows: dict[str, Any], columns: list[str]) -> list[str]
     memory = " / ".join(f"{rows[name] / 1e6:.1f} MB" for name in ("activations counted", "activations estimated")
                         if name in rows)
     return [kind, f"{rows[PLAIN]['cpu seconds']:.2f}",
-            *(f"{rows[name]['times as fast']:.2f}×" for name in columns),
+            *(f"{rows[name]['times as fast']:.2f}\u00d7" for name in columns),
             counts.strip(" /"), memory]
 
 
 def _forward_row(name: str, row: dict[str, Any]) -> list[str]:
     speed = row["flops"] / row[OURS]["seconds"] / 1e9
-    return [name, " × ".join(map(str, row["frames, height, width"])), f"{row['flops'] / 1e12:.2f}",
-            f"{row[PLAIN]['cpu seconds']:.1f}", *(f"{row[name]['times as fast']:.2f}×" for name in (PLAIN_FUSED, OURS)),
+    return [name, " \u00d7 ".join(map(str, row["frames, height, width"])), f"{row['flops'] / 1e12:.2f}",
+            f"{row[PLAIN]['cpu seconds']:.1f}", *(f"{row[name]['times as fast']:.2f}\u00d7" for name in (PLAIN_FUSED, OURS)),
             f"{speed:.0f}"]
 
 

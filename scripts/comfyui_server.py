@@ -21,7 +21,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,7 @@ BASE_FOLDERS = ("custom_nodes", "models", "input", "output", "temp", "user")
 # Binary websocket messages: a picture, text on a node, a picture with its node.
 PREVIEW, TEXT, PREVIEW_WITH_METADATA = 1, 3, 4
 MUTED, BYPASSED = 2, 4      # a node's mode in the editor
+_PLAIN = ("INT", "FLOAT", "STRING", "BOOLEAN")      # types that are typed in, with or without a default
 
 
 class ServerError(RuntimeError):
@@ -304,18 +305,57 @@ def ui_to_api(workflow: dict, object_info: dict[str, dict]) -> dict[str, dict]:
 
 
 def _widget_values(node: dict, info: dict) -> dict:
-    """A saved node keeps its widgets' values as a list, in the order of the inputs that are widgets."""
-    values, result = iter(node.get("widgets_values") or []), {}
-    for name, spec in (info["input"].get("required", {}) | info["input"].get("optional", {})).items():
-        kind, options = spec[0], spec[1] if len(spec) > 1 else {}
-        if _is_widget(kind, options):
-            # An input that the node got after the graph was saved has its default.
-            result[name] = next(values, options.get("default"))
-            if options.get("control_after_generate"):
-                next(values, None)
+    """A saved node keeps its widgets' values as a list in the order of its widgets, newer editors also by name."""
+    named = node.get("widgets_values_named") or {}
+    values = node.get("widgets_values") or []
+    if isinstance(values, dict):
+        named, values = values, []
+    in_order, result = iter(values), {}
+    for name, kind, options in _widgets(info["input"], _saved_inputs(node), result):
+        # An input that the node got after the graph was saved has its default.
+        value = next(in_order, _default(kind, options))
+        result[name] = named.get(name, _default(kind, options) if named else value)
+        if options.get("control_after_generate"):
+            next(in_order, None)
     return result
 
 
-def _is_widget(kind: str | list, options: dict) -> bool:
-    widget = isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
-    return widget and not options.get("forceInput")
+def _saved_inputs(node: dict) -> dict[str, dict]:
+    return {entry["name"]: entry for entry in node.get("inputs", [])}
+
+
+def _widgets(inputs: dict, saved: dict[str, dict], values: dict,
+             prefix: str = "") -> Iterator[tuple[str, str | list, dict]]:
+    """Name, type and options of a node's widgets in their order. What a widget's value or a link brings along follows
+    it, as "format.codec" follows "format"; `values` has to hold a widget's value when the next one is asked for."""
+    for name, spec in (inputs.get("required", {}) | inputs.get("optional", {})).items():
+        name, kind, options = prefix + name, spec[0], spec[1] if len(spec) > 1 else {}
+        if _is_widget(kind, options, saved.get(name)):
+            yield name, kind, options
+        yield from _widgets(_brought_along(options, name, saved, values), saved, values, f"{name}.")
+
+
+def _is_widget(kind: str | list, options: dict, saved: dict | None) -> bool:
+    """As the saved node has it, which says it of all its inputs; of an input that it lacks, as its options have it."""
+    if options.get("forceInput"):
+        return False
+    if saved is not None:
+        return "widget" in saved
+    return isinstance(kind, list) or "default" in options or "options" in options or kind in _PLAIN
+
+
+def _brought_along(options: dict, name: str, saved: dict[str, dict], values: dict) -> dict:
+    """The inputs that are there because of an input's value (one of its options has them) or because of its link."""
+    for option in options.get("options", []):
+        if isinstance(option, dict) and option.get("key") == values.get(name):
+            return option["inputs"]
+    linked = saved.get(name, {}).get("link") is not None
+    return options["inputs"] if linked and "inputs" in options else {}
+
+
+def _default(kind: str | list, options: dict):
+    """What the editor puts into a new widget: its default, else the first of what can be chosen."""
+    if "default" in options:
+        return options["default"]
+    first = next(iter(kind if isinstance(kind, list) else options.get("options", [])), None)
+    return first["key"] if isinstance(first, dict) else first

@@ -194,7 +194,7 @@ class _Download:
 
     def _append(self, part: Path, file: RemoteFile) -> None:
         """Fetches over one connection, from where the file ends."""
-        self._progress.connect()
+        self._progress.connection_begins()
         with part.open("r+b", buffering=0) as out, closing(self._repository.read(file.path, _size(part))) as chunks:
             end = out.seek(0, os.SEEK_END)
             for position, chunk in chunks:
@@ -238,8 +238,8 @@ class _Progress:
         self._before, self._here = 0, 0  # bytes of the files that are complete, and of the current one
         self._came, self._since = 0, 0.0
 
-    def connect(self) -> None:
-        """A connection begins: the speed is measured from here on."""
+    def connection_begins(self) -> None:
+        """The speed is measured from here on."""
         self._came, self._since = 0, time.monotonic()
 
     def received(self, here: int, size: int, path: str) -> None:

@@ -19,7 +19,7 @@ def add_runtime(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--models", default="micro", help="folder with the models of the cascade, or 'micro' (bundled)")
     add("--seed", type=int, default=0)
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps …")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ...")
     add("--dtype", choices=["auto", "fp32", "fp16", "bf16"], default="auto", help="auto: fp16 on cuda, fp32 elsewhere")
 
 

@@ -1,18 +1,25 @@
-"""python -m show1_engine micro | bench: handed on to the packages of the repository that do not ship."""
+"""python -m show1_engine micro | bench: handed on to packages of the repository, which do not ship."""
 
+import re
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 
 from ..errors import InputError
 
 PACKAGES = {"micro": "show1_micro", "bench": "benchmarks"}  # by command
-HELP = {"micro": "train or evaluate the bundled tiny cascade", "bench": "measure speed and memory, write tables"}
+HELP = {"micro": "train or evaluate the bundled tiny cascade",
+        "bench": "measure speed and memory, write tables"}
+_PYPROJECT = Path(__file__).absolute().parents[2] / "pyproject.toml"
+_ADDRESS = re.compile(r'^Repository = "(\S+)"', re.MULTILINE)
 
 
 def hand_on(command: str, arguments: list[str]) -> int:
-    """Runs `python -m PACKAGE ARGUMENTS`. InputError where the package is not there, as in the registry's archive."""
+    """Runs `python -m PACKAGE ARGUMENTS`. InputError where the package is not there."""
     package = PACKAGES[command]
     if find_spec(package) is None:
-        raise InputError(f"'{command}' needs {package}/, which is not part of the installed pack; "
-                         "clone the pack's repository and run it there")
+        address = _ADDRESS.search(_PYPROJECT.read_text(encoding="utf-8"))
+        where = f" ({address[1]})" if address else ""
+        raise InputError(f"'{command}' needs {package}/, which is in the pack's repository{where} and not in the "
+                         "archive that this copy comes from: run it in a git clone of the repository")
     return import_module(f"{package}.__main__").main(arguments, prog=f"python -m show1_engine {command}")

@@ -22,7 +22,7 @@ Change = LowRank | Difference | Replacement
 
 @dataclass(frozen=True, eq=False)
 class MotionLora:
-    """Changes by the name of the weight they belong to ("down_blocks.2.….to_q.weight")."""
+    """Changes by the name of the weight they belong to ("down_blocks.2. ... .to_q.weight")."""
 
     name: str
     changes: dict[str, Change] = field(default_factory=dict)

@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _GRID = 8  # frames are compared as 8 x 8 mean colours: motion and noise hardly show there
-_JUMP = 0.08  # mean colour difference, of 1, that a cut exceeds …
-_OUTSTANDING = 4.0  # … and how many times the usual difference around it
+_JUMP = 0.08  # mean colour difference, of 1, that a cut exceeds ...
+_OUTSTANDING = 4.0  # ... and how many times the usual difference around it
 _AROUND = 4  # frames on either side that say what is usual
 
 

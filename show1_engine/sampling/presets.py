@@ -8,7 +8,7 @@ from ..errors import InputError
 @dataclass(frozen=True)
 class Preset:
     """steps: share of the steps asked for. guided: the stretch of the run, in shares of its steps, that is guided
-    (Kynkäänniemi et al. 2024: guidance matters at middle noise levels). sampler: in place of "default"."""
+    (Kynk\u00e4\u00e4nniemi et al. 2024: guidance matters at middle noise levels). sampler: in place of "default"."""
 
     steps: float
     guided: tuple[float, float]
