@@ -9,17 +9,17 @@ from show1_engine.errors import Show1Error
 _RESULTS = Path(__file__).parent / "results"
 
 
-def main(arguments: list[str] | None = None, prog: str = "python -m benchmarks") -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Measures and writes tables; an error a user can act on is one line and exit code 2."""
     try:
-        return _bench(_parser(prog).parse_args(arguments))
+        return _bench(_parser().parse_args(arguments))
     except (Show1Error, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
-    command = argparse.ArgumentParser(prog=prog, description="measure speed and memory, write tables")
+def _parser() -> argparse.ArgumentParser:
+    command = argparse.ArgumentParser(prog="python -m benchmarks", description="measure speed and memory, write tables")
     add = command.add_argument
     add("--out", type=Path, default=_RESULTS, metavar="DIR", help="default: %(default)s")
     add("--repeats", type=int, default=3, help="of the micro part (default: %(default)s)")

@@ -8,11 +8,7 @@ from ..show1_engine.checkpoints.find import Found, find_text_encoders, list_mode
 from ..show1_engine.checkpoints.registry import ABSENT, absent, advice
 from ..show1_engine.errors import CheckpointError
 from ..show1_engine.loading import DTYPES, UNET_DTYPES, load_model, load_text_encoder
-<<<<<<< HEAD
 from ..show1_engine.bundled import WEIGHTS
-=======
-from ..show1_engine.micro import WEIGHTS
->>>>>>> publish
 from .schema import schema
 from .sockets import Model, TextEncoder
 

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 RUNS = Path("micro-runs")
 STAGES = ("keyframes", "interpolation", "pixel_sr", "latent_expert")
 
-def main(arguments: list[str] | None = None, prog: str = "python -m show1_micro") -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Parses and runs one command; an error a user can act on is one line and exit code 2."""
-    args = _parser(prog).parse_args(arguments)
+    args = _parser().parse_args(arguments)
     try:
         return args.func(args) or 0
     except (Show1Error, OSError) as error:
@@ -30,9 +30,9 @@ def main(arguments: list[str] | None = None, prog: str = "python -m show1_micro"
         return 2
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     """Every command sets `func`, called with the parsed arguments."""
-    parser = argparse.ArgumentParser(prog=prog, description="train or evaluate the bundled tiny cascade")
+    parser = argparse.ArgumentParser(prog="python -m show1_micro", description="train or evaluate the bundled tiny cascade")
     commands = parser.add_subparsers(dest="micro_command", required=True)
     train = commands.add_parser("train", help="train one stage, or continue its training")
     train.add_argument("stage", choices=("keyframes", "interpolation", "pixel_sr", "vae", "latent_expert",

@@ -1,7 +1,8 @@
 """python -m show1_engine micro | bench: handed on to packages of the repository, which do not ship."""
 
 import re
-from importlib import import_module
+import runpy
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,4 +23,12 @@ def hand_on(command: str, arguments: list[str]) -> int:
         where = f" ({address[1]})" if address else ""
         raise InputError(f"'{command}' needs {package}/, which is in the pack's repository{where} and not in the "
                          "archive that this copy comes from: run it in a git clone of the repository")
-    return import_module(f"{package}.__main__").main(arguments, prog=f"python -m show1_engine {command}")
+    before = sys.argv
+    try:
+        sys.argv = [package, *arguments]
+        runpy.run_module(package, run_name="__main__")
+    except SystemExit as end:
+        return end.code or 0
+    finally:
+        sys.argv = before
+    return 0

@@ -56,7 +56,8 @@ def test_the_words_are_found(text):
     assert findings(text)
 
 
-@pytest.mark.parametrize("text", ["model.eval()", "from .sockets import texts", "re.compile('x')", "requests for bytes"])
+@pytest.mark.parametrize("text", [
+    "model.eval()", "from .sockets import texts", "re.compile('x')", "requests for bytes"])
 def test_harmless_words_are_not(text):
     assert findings(text) == []
 
