@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_parser(commands)
     download.add_parser(commands)
     command = commands.add_parser("convert", help="write a model folder as one .safetensors file")
-    command.add_argument("source", type=Path, help="diffusers-layout folder (unet/, scheduler/, …)")
+    command.add_argument("source", type=Path, help="diffusers-layout folder (unet/, scheduler/, ...)")
     command.add_argument("target", type=Path, help="the .safetensors file to write")
     command.add_argument("--dtype", choices=["keep", "fp32", "fp16", "bf16"], default="keep")
     command.set_defaults(func=_convert)

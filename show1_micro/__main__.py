@@ -32,7 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     """Every command sets `func`, called with the parsed arguments."""
-    parser = argparse.ArgumentParser(prog="python -m show1_micro", description="train or evaluate the bundled tiny cascade")
+    parser = argparse.ArgumentParser(prog="python -m show1_micro",
+                                     description="train or evaluate the bundled tiny cascade")
     commands = parser.add_subparsers(dest="micro_command", required=True)
     train = commands.add_parser("train", help="train one stage, or continue its training")
     train.add_argument("stage", choices=("keyframes", "interpolation", "pixel_sr", "vae", "latent_expert",

@@ -22,7 +22,7 @@ PACK = Path(__file__).resolve().parents[2]
 RECORD = Path(__file__).with_name("signatures.json")
 HOST = ("comfy", "comfy_api", "comfy_execution", "folder_paths", "server")
 # What a name in our source stands for, where no import says so: the receiver of a call, and its class in the host.
-OBJECTS = {
+OBJECTS = {"show1_engine": {
     "patcher": "comfy.model_patcher.ModelPatcher",
     "self.patcher": "comfy.model_patcher.ModelPatcher",
     "loaded": "comfy.model_management.LoadedModel",
@@ -33,9 +33,11 @@ OBJECTS = {
     "bar": "comfy.utils.ProgressBar",
     "self._bar": "comfy.utils.ProgressBar",
     "PromptServer.instance": "server.PromptServer",
+}, "nodes": {
+    "clip": "comfy_api.latest.VideoInput",
     "Model": "comfy_api.latest.io.ComfyTypeIO",
     "TextEncoder": "comfy_api.latest.io.ComfyTypeIO",
-}
+}, "__init__.py": {}}
 # Classes that are called by a local name, by the start of that call in our source.
 CLASSES = {
     "cls(Patchable(": ("comfy.model_patcher.ModelPatcher",),
@@ -126,12 +128,12 @@ def our_calls() -> Iterator[Call]:
     """Every call of the pack that goes to the host, and every callable it only names (an open call)."""
     for file in our_files():
         tree = ast.parse(file.read_text())
-        names = imported(tree)
+        names, objects = imported(tree), OBJECTS[file.relative_to(PACK).parts[0]]
         called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
         for node in ast.walk(tree):
             where = f"{file.relative_to(PACK)}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.Call):
-                yield from (_call(node, name, where) for name in _called(node, names))
+                yield from (_call(node, name, where) for name in _called(node, names, objects))
             elif isinstance(node, ast.Attribute) and id(node) not in called:
                 if (name := _dotted(node, names)) and name.split(".")[-1].islower():
                     yield Call(name, where, 0, (), True)
@@ -158,15 +160,15 @@ def imported(tree: ast.AST) -> dict[str, str]:
     return names
 
 
-def _called(node: ast.Call, names: dict[str, str]) -> tuple[str, ...]:
+def _called(node: ast.Call, names: dict[str, str], objects: dict[str, str]) -> tuple[str, ...]:
     text = ast.unparse(node)
     for start, known in CLASSES.items():
         if text.startswith(start):
             return known
     owner, _, method = ast.unparse(node.func).rpartition(".")
-    if owner in OBJECTS:
-        bound = not OBJECTS[owner].startswith("comfy_api")  # there our names are classes, elsewhere instances
-        return (f"{OBJECTS[owner]}.{method}{_METHOD if bound else ''}",)
+    if owner in objects:
+        bound = not objects[owner].startswith("comfy_api.latest.io")  # a class there, elsewhere an instance
+        return (f"{objects[owner]}.{method}{_METHOD if bound else ''}",)
     name = _dotted(node.func, names)
     return (name,) if name else ()
 

@@ -5,7 +5,8 @@ import pytest
 from signatures import RECORD, Call, Tree, accepts, our_calls, our_methods
 
 RELEASES = ("0.3.75", "0.8.0", "0.18.1", "0.27.0", "0.33.0")
-FEATURE_CHECKED: set[str] = set()  # what some releases lack, and the pack looks for before it calls it
+# What some releases lack, and the pack looks for before it calls it.
+FEATURE_CHECKED = {"comfy.model_management.intermediate_dtype"}
 # Ours by the same name as in torch.nn.Module, which calls them itself.
 TORCHS = {"__init__", "forward"}
 
