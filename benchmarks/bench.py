@@ -24,15 +24,15 @@ import torch
 from torch import Tensor
 
 from show1_engine.bundled import WEIGHTS
-from show1_engine.host import PlainHandle, PlainRuntime
 from show1_engine.loading import empty_unet
-from show1_micro.configs import FRAMES, KEYFRAME_SIZE, SR_SIZE, unet_config
-from show1_micro.evaluate import Judge, drawn
-from show1_micro.world import frame_times
 from show1_engine.models.compiled import compile_network
 from show1_engine.models.kinds import INTERPOLATION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
 from show1_engine.models.memory import unet_bytes
 from show1_engine.models.unet import UNet
+from show1_engine.runtime import PlainHandle, PlainRuntime
+from show1_micro.configs import FRAMES, KEYFRAME_SIZE, SR_SIZE, unet_config
+from show1_micro.evaluate import Judge, drawn
+from show1_micro.world import frame_times
 
 from . import full_size, paper
 from .baseline import one_by_one, plain_twin

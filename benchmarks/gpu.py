@@ -23,18 +23,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from show1_engine.host import TEXT, UNET, VAE, ComfyRuntime, PlainRuntime
-from show1_engine.loading import Runtime, empty_unet, filled
-from show1_micro import configs
+from show1_engine.host.memory import ComfyRuntime
+from show1_engine.loading import empty_unet, filled
 from show1_engine.models import autoencoder
 from show1_engine.models.bundle import Show1Model
+from show1_engine.models.handle import TEXT, UNET, VAE, Runtime
 from show1_engine.models.kinds import FIRST_FRAME_SR, INTERPOLATION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
 from show1_engine.models.text import T5, TOKENS
 from show1_engine.models.unet import UNet
+from show1_engine.runtime import PlainRuntime
 from show1_engine.stages.interpolate import InterpolateSettings, interpolate
 from show1_engine.stages.keyframes import KeyframeSettings, keyframes
 from show1_engine.stages.latent_expert_sr import LatentExpertSettings, latent_expert_sr
 from show1_engine.stages.pixel_sr import FIRST_FRAME_SETTINGS, PixelSRSettings, first_frame_sr, pixel_sr
+from show1_micro import configs
 
 from . import full_size, paper
 from .baseline import plain_twin

@@ -43,8 +43,8 @@ def main() -> None:
 
 
 def measure(frames: int) -> dict:
-    from show1_engine.host import PlainRuntime
     from show1_engine.loading import load_model
+    from show1_engine.runtime import PlainRuntime
     from show1_engine.stages.pixel_sr import PixelSRSettings, pixel_sr
 
     torch.set_num_threads(1)
@@ -62,8 +62,8 @@ def small_model(folder: Path) -> Path:
     """The micro SR model's config with one level of its layers, random weights."""
     from safetensors.torch import save_file
 
-    from show1_micro import configs
     from show1_engine.models.unet import UNet
+    from show1_micro import configs
 
     config = {**configs.pixel_unet(6, (32,), 1, ("resnet",), 256), "class_embed_type": "timestep",
               "mid_block_type": "UNetMidBlock3DSimpleCrossAttn", "only_cross_attention": True}

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from ..show1_engine import host
+from ..show1_engine.host.folders import register_folders
 from .download import Show1DownloadModel
 from .interpolate import Show1Interpolate
 from .keyframes import Show1Keyframes
@@ -24,5 +24,5 @@ class Show1Extension(ComfyExtension):
 
 
 async def comfy_entrypoint() -> Show1Extension:
-    host.register_folders()
+    register_folders()
     return Show1Extension()

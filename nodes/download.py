@@ -4,15 +4,16 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
-from ..show1_engine import host
 from ..show1_engine.checkpoints.download import download
 from ..show1_engine.checkpoints.registry import PUBLISHED
+from ..show1_engine.host.folders import model_folders
+from ..show1_engine.host.ui import download_report, show_text
 from .schema import schema
 
 
 def _folder_for(model: str) -> Path:
     """The model folder that holds `model` already, or the one new models go to."""
-    folders = host.model_folders()
+    folders = model_folders()
     return next((folder for folder in folders if (folder / model).exists()), folders[0])
 
 
@@ -39,6 +40,6 @@ class Show1DownloadModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: str, accept_license: bool) -> io.NodeOutput:
-        folder = download(model, _folder_for(model), accept_license, host.download_report())
-        host.show_text(f"{model} is in {folder}")
+        folder = download(model, _folder_for(model), accept_license, download_report())
+        show_text(f"{model} is in {folder}")
         return io.NodeOutput(model)

@@ -3,13 +3,25 @@
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..show1_engine import host
+from ..show1_engine.host.ui import ComfyReport
 from ..show1_engine.models.bundle import Show1Model
 from ..show1_engine.stages.interpolate import FACTOR, STAGE, InterpolateSettings, interpolate
 from ..show1_engine.stages.keyframes import FPS
-from .schema import (cfg_input, cut_aware_input, frames_output, images_input, model_input,
-                     negative_input, positive_input, preset_input, sampler_input, schema,
-                     seed_input, steps_input, tiling_input)
+from .schema import (
+    cfg_input,
+    cut_aware_input,
+    frames_output,
+    images_input,
+    model_input,
+    negative_input,
+    positive_input,
+    preset_input,
+    sampler_input,
+    schema,
+    seed_input,
+    steps_input,
+    tiling_input,
+)
 from .sockets import Conditioning, texts
 
 
@@ -38,6 +50,7 @@ class Show1Interpolate(io.ComfyNode):
     def execute(cls, model: Show1Model, images: Tensor, positive: Conditioning, steps: int, cfg: float, seed: int,
                 negative: Conditioning | None = None, fps: float = FPS, sampler: str = "default", tiling: int = 0,
                 cut_aware: bool = True, preset: str = "reference") -> io.NodeOutput:
-        settings = InterpolateSettings(steps, cfg, seed, sampler, tiling, cut_aware, preset)
-        images = interpolate(model, images, *texts(STAGE, positive, negative), settings, host.ComfyReport())
+        settings = InterpolateSettings(steps=steps, cfg=cfg, seed=seed, sampler=sampler, tiling=tiling,
+                                       cuts=cut_aware, preset=preset)
+        images = interpolate(model, images, *texts(STAGE, positive, negative), settings, ComfyReport())
         return frames_output(images, fps * FACTOR)

@@ -4,11 +4,23 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..show1_engine import host
+from ..show1_engine.host.ui import ComfyReport
 from ..show1_engine.models.bundle import Show1Model
 from ..show1_engine.stages.keyframes import FPS, STAGE, KeyframeSettings, keyframes
-from .schema import (cfg_input, clip_frames, clip_input, frames_output, model_input, negative_input,
-                     positive_input, preset_input, sampler_input, schema, seed_input, steps_input)
+from .schema import (
+    cfg_input,
+    clip_frames,
+    clip_input,
+    frames_output,
+    model_input,
+    negative_input,
+    positive_input,
+    preset_input,
+    sampler_input,
+    schema,
+    seed_input,
+    steps_input,
+)
 from .sockets import Conditioning, texts
 
 
@@ -45,8 +57,9 @@ class Show1Keyframes(io.ComfyNode):
                 cfg: float, seed: int, negative: Conditioning | None = None, sampler: str = "default",
                 motion_from: Any = None, motion_mix: float = 0.5,
                 preset: str = "reference") -> io.NodeOutput:
-        settings = KeyframeSettings(width, height, num_frames, steps, cfg, seed, sampler, preset)
+        settings = KeyframeSettings(width=width, height=height, num_frames=num_frames, steps=steps, cfg=cfg,
+                                    seed=seed, sampler=sampler, preset=preset)
         motion = None if motion_from is None else clip_frames(motion_from)
-        images = keyframes(model, *texts(STAGE, positive, negative), settings, host.ComfyReport(),
+        images = keyframes(model, *texts(STAGE, positive, negative), settings, ComfyReport(),
                            motion_from=motion, motion_mix=motion_mix)
         return frames_output(images, FPS)

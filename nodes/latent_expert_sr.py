@@ -5,12 +5,26 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..show1_engine import host
+from ..show1_engine.host.ui import ComfyReport
+from ..show1_engine.host.vae import ComfyVae
 from ..show1_engine.models.bundle import Show1Model
 from ..show1_engine.stages.latent_expert_sr import STAGE, LatentExpertSettings, latent_expert_sr
-from .schema import (cfg_input, color_match_input, cut_aware_input, frames_output, images_input,
-                     model_input, negative_input, positive_input, preset_input, sampler_input,
-                     schema, seed_input, steps_input, tiling_input)
+from .schema import (
+    cfg_input,
+    color_match_input,
+    cut_aware_input,
+    frames_output,
+    images_input,
+    model_input,
+    negative_input,
+    positive_input,
+    preset_input,
+    sampler_input,
+    schema,
+    seed_input,
+    steps_input,
+    tiling_input,
+)
 from .sockets import Conditioning, texts
 
 
@@ -56,9 +70,10 @@ class Show1LatentExpertSR(io.ComfyNode):
                 sampler: str = "default", window: int = 32, overlap: int = 8, tiling: int = 0,
                 color_match: str = "none", cut_aware: bool = True,
                 preset: str = "reference") -> io.NodeOutput:
-        settings = LatentExpertSettings(width, height, steps, cfg, strength, seed, sampler, window, overlap, tiling,
-                                        color_match, cut_aware, preset)
-        codec = None if vae is None else host.ComfyVae(vae)
+        settings = LatentExpertSettings(width=width, height=height, steps=steps, cfg=cfg, strength=strength, seed=seed,
+                                        sampler=sampler, window=window, overlap=overlap, tiling=tiling,
+                                        color_match=color_match, cuts=cut_aware, preset=preset)
+        codec = None if vae is None else ComfyVae(vae)
         images = latent_expert_sr(model, images, *texts(STAGE, positive, negative), settings, codec,
-                                  host.ComfyReport())
+                                  ComfyReport())
         return frames_output(images)

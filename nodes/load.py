@@ -3,12 +3,13 @@
 import torch
 from comfy_api.latest import io
 
-from ..show1_engine import host
+from ..show1_engine.bundled import WEIGHTS
 from ..show1_engine.checkpoints.find import Found, find_text_encoders, list_models
 from ..show1_engine.checkpoints.registry import ABSENT, absent, advice
 from ..show1_engine.errors import CheckpointError
+from ..show1_engine.host.folders import model_folders
+from ..show1_engine.host.memory import ComfyRuntime
 from ..show1_engine.loading import DTYPES, UNET_DTYPES, load_model, load_text_encoder
-from ..show1_engine.bundled import WEIGHTS
 from .schema import schema
 from .sockets import Model, TextEncoder
 
@@ -26,11 +27,11 @@ def _bare(name: str) -> str:
 
 def _models() -> dict[str, Found]:
     """Those that cannot be used come last."""
-    return {**_bundled(list_models([WEIGHTS])), **list_models(host.model_folders())}
+    return {**_bundled(list_models([WEIGHTS])), **list_models(model_folders())}
 
 
 def _text_encoders() -> dict[str, Found]:
-    return {**_bundled(find_text_encoders([WEIGHTS])), **find_text_encoders(host.model_folders())}
+    return {**_bundled(find_text_encoders([WEIGHTS])), **find_text_encoders(model_folders())}
 
 
 def _bundled(found: dict[str, Found]) -> dict[str, Found]:
@@ -90,7 +91,7 @@ class Show1LoadModel(io.ComfyNode):
     @classmethod
     def execute(cls, model_name: str, weight_dtype: str = "default", compile: bool = False) -> io.NodeOutput:
         found = _chosen("Show1LoadModel", _models(), model_name)
-        return io.NodeOutput(load_model(found.path, host.ComfyRuntime(), weight_dtype, _bare(model_name), compile))
+        return io.NodeOutput(load_model(found.path, ComfyRuntime(), weight_dtype, _bare(model_name), compile))
 
 
 class Show1LoadTextEncoder(io.ComfyNode):
@@ -114,4 +115,4 @@ class Show1LoadTextEncoder(io.ComfyNode):
     @classmethod
     def execute(cls, name: str, weight_dtype: str = "default") -> io.NodeOutput:
         found = _chosen("Show1LoadTextEncoder", _text_encoders(), name)
-        return io.NodeOutput(load_text_encoder(found.path, host.ComfyRuntime(), weight_dtype, name))
+        return io.NodeOutput(load_text_encoder(found.path, ComfyRuntime(), weight_dtype, name))

@@ -5,11 +5,11 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..show1_engine import host
 from ..show1_engine.errors import InputError
-from ..show1_engine.models.bundle import Show1Model
+from ..show1_engine.host.folders import lora_names, lora_path, modified
 from ..show1_engine.lora.formats import lora_from, read_lora
 from ..show1_engine.lora.merging import with_motion
+from ..show1_engine.models.bundle import Show1Model
 from .schema import model_input, schema
 from .sockets import Model
 
@@ -26,7 +26,7 @@ class Show1MotionLoRA(io.ComfyNode):
             search_aliases=["show1", "show-1", "motion lora", "motion director", "customize"],
             inputs=[model_input("The model the LoRA was trained on: usually the keyframe model; interpolation and the "
                                 "latent expert work too"),
-                    io.Combo.Input("lora_name", options=[_NONE, *host.lora_names()],
+                    io.Combo.Input("lora_name", options=[_NONE, *lora_names()],
                                    tooltip="A file in models/loras or output/loras (where Save LoRA Weights puts it). "
                                            "Not used when lora is connected."),
                     io.Float.Input("strength", default=1.0, min=-10.0, max=10.0, step=0.05,
@@ -44,9 +44,9 @@ class Show1MotionLoRA(io.ComfyNode):
         if lora_name == _NONE:
             raise InputError("Show1MotionLoRA: 'lora_name' is 'none' and no 'lora' is connected; choose a file, or "
                              "connect Train Show-1 Motion LoRA")
-        return io.NodeOutput(with_motion(model, read_lora(host.lora_path(lora_name), model), strength))
+        return io.NodeOutput(with_motion(model, read_lora(lora_path(lora_name), model), strength))
 
     @classmethod
     def fingerprint_inputs(cls, lora_name: str, **_: Any) -> float:
         """A file that was written anew is read anew."""
-        return 0.0 if lora_name == _NONE else host.modified(lora_name)
+        return 0.0 if lora_name == _NONE else modified(lora_name)

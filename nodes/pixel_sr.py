@@ -3,16 +3,26 @@
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..show1_engine import host
+from ..show1_engine.host.ui import ComfyReport
 from ..show1_engine.models.bundle import Show1Model
-from ..show1_engine.sampling.presets import PRESETS, steps_of
-from ..show1_engine.sampling.windows import chained_windows
-from ..show1_engine.stages.common import shifted
-from ..show1_engine.stages.pixel_sr import (FIRST_FRAME_SETTINGS, STAGE, WINDOW, PixelSRSettings, first_frame_sr,
-                                            pixel_sr)
-from .schema import (cfg_input, color_match_input, cut_aware_input, frames_output, images_input,
-                     model_input, negative_input, noise_level_input, positive_input, preset_input,
-                     sampler_input, schema, seed_input, steps_input, tiling_input)
+from ..show1_engine.stages.pixel_sr import FIRST_FRAME_SETTINGS, STAGE, FirstFrame, PixelSRSettings, pixel_sr
+from .schema import (
+    cfg_input,
+    color_match_input,
+    cut_aware_input,
+    frames_output,
+    images_input,
+    model_input,
+    negative_input,
+    noise_level_input,
+    positive_input,
+    preset_input,
+    sampler_input,
+    schema,
+    seed_input,
+    steps_input,
+    tiling_input,
+)
 from .sockets import Conditioning, Model, texts
 
 _FIRST = FIRST_FRAME_SETTINGS
@@ -58,15 +68,11 @@ class Show1PixelSR(io.ComfyNode):
                 sampler: str = "default", tiling: int = 0, color_match: str = "none", scale: float = 4.0,
                 cut_aware: bool = True, preset: str = "reference") -> io.NodeOutput:
         text = texts(STAGE, positive, negative)
-        settings = PixelSRSettings(steps, cfg, noise_level, seed, sampler, tiling, color_match, scale, cut_aware,
-                                   preset)
-        report = bar = host.ComfyReport()
+        shared = {"seed": seed, "sampler": sampler, "preset": preset}
+        settings = PixelSRSettings(steps=steps, cfg=cfg, noise_level=noise_level, tiling=tiling,
+                                   color_match=color_match, scale=scale, cuts=cut_aware, **shared)
         if first_frame is None and first_frame_model is not None:
-            count = steps_of(PRESETS[preset], first_frame_steps)
-            total = count + steps_of(PRESETS[preset], steps) * len(chained_windows(len(images), WINDOW))
-            first = PixelSRSettings(first_frame_steps, first_frame_cfg, first_frame_noise_level, seed, sampler,
-                                    preset=preset)
-            first_frame = first_frame_sr(first_frame_model, images, *text, first, shifted(bar, 0, total))
-            report = shifted(bar, count, total)
-        images = pixel_sr(model, images, *text, settings, first_frame, report)
+            first_frame = FirstFrame(first_frame_model, PixelSRSettings(
+                steps=first_frame_steps, cfg=first_frame_cfg, noise_level=first_frame_noise_level, **shared))
+        images = pixel_sr(model, images, *text, settings, first_frame=first_frame, report=ComfyReport())
         return frames_output(images)

@@ -8,11 +8,11 @@ from typing import Any
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..show1_engine import host
 from ..show1_engine.color import METHODS
 from ..show1_engine.frames import small_sheet
+from ..show1_engine.host.ui import to_output
 from ..show1_engine.sampling.presets import PRESETS
-from ..show1_engine.sampling.schedules import SAMPLERS
+from ..show1_engine.sampling.samplers import SAMPLERS
 from .sockets import Model
 
 CATEGORY = "video/Show-1"
@@ -46,7 +46,7 @@ def frames_output(images: Tensor, *more: Any) -> io.NodeOutput:
     picture = None
     if knows("has_intermediate_output"):
         picture = ui.PreviewImage(small_sheet(images)[None] / 255)
-    return io.NodeOutput(host.to_output(images), *more, ui=picture)
+    return io.NodeOutput(to_output(images), *more, ui=picture)
 
 
 def model_input(what: str) -> io.Input:

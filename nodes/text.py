@@ -4,7 +4,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..show1_engine import host
+from ..show1_engine.host.text import encode_with_clip
 from ..show1_engine.models.text import TextEncoder as Encoder
 from .schema import schema
 from .sockets import TextEncoder, conditioning
@@ -35,5 +35,5 @@ class Show1TextEncode(io.ComfyNode):
         if isinstance(text_encoder, Encoder):
             states = text_encoder.encode(texts, clean_caption)
         else:
-            states = host.encode_with_clip(text_encoder, texts, clean_caption)
+            states = encode_with_clip(text_encoder, texts, clean_caption)
         return io.NodeOutput(conditioning(states[:1], states[1:]))

@@ -5,12 +5,12 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..show1_engine import host
-from ..show1_engine.models.bundle import Show1Model
+from ..show1_engine.host.ui import ComfyReport, cancelled, show_text
 from ..show1_engine.lora.formats import spelled
-from ..show1_engine.training.objectives import OBJECTIVES
 from ..show1_engine.lora.targets import TARGETS
+from ..show1_engine.models.bundle import Show1Model
 from ..show1_engine.training.motion import STAGE, TIMESTEPS, MotionTraining, TrainSettings
+from ..show1_engine.training.objectives import OBJECTIVES
 from .schema import clip_frames, clip_input, model_input, positive_input, schema, seed_input
 from .sockets import Conditioning, empty_prompt, texts
 
@@ -87,17 +87,17 @@ class Show1TrainMotionLoRA(io.ComfyNode):
     def execute(cls, model: Show1Model, images: Any, positive: Conditioning, steps: int, rank: int,
                 learning_rate: float, seed: int, sample_positive: Conditioning | None = None,
                 **options: Any) -> io.NodeOutput:
-        settings = TrainSettings(steps, rank, learning_rate, seed, **{"sample_every": 100, **options})
+        settings = TrainSettings(steps=steps, rank=rank, learning_rate=learning_rate, seed=seed, **{"sample_every": 100, **options})
         sample = texts(STAGE, sample_positive or positive, None, guide=False) if settings.sample_every else None
         training = MotionTraining(model, clip_frames(images), texts(STAGE, positive, positive)[0],
                                   settings=settings, sample=sample, empty=empty_prompt(positive))
         try:
-            training.run(host.ComfyReport())
-        except host.cancelled():
+            training.run(ComfyReport())
+        except cancelled():
             if len(training.losses) < 2:  # nothing worth keeping, and the host's graph of losses needs two
                 raise
             _cut_short[_key(steps=steps, rank=rank, learning_rate=learning_rate, seed=seed, **options)] += 1
-            host.show_text(f"stopped after {len(training.losses)} of {steps} steps; what is learned goes on")
+            show_text(f"stopped after {len(training.losses)} of {steps} steps; what is learned goes on")
         return io.NodeOutput(spelled(training.lora), {"loss": training.losses})
 
     @classmethod

@@ -207,7 +207,7 @@ class _Follower:
         self.prompt_id = None
 
     async def run(self, prompt: dict, timeout: float) -> Run:
-        import aiohttp      # ComfyUI's interpreter has it; a reader of this file's other parts need not
+        import aiohttp  # ComfyUI's interpreter has it; a reader of this file's other parts need not
 
         client, begin = uuid.uuid4().hex, time.monotonic()
         async with aiohttp.ClientSession() as session:

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from .checkpoints.find import cascade_in, missing_model, text_encoder_in
 from .frames import to_uint8
-from .host import PlainRuntime
 from .loading import load_model, load_text_encoder
+from .lora.formats import read_lora
+from .lora.merging import with_motion
 from .models.bundle import Show1Model
 from .models.kinds import FIRST_FRAME_SR, INTERPOLATION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
 from .models.text import CLIP, T5
-from .lora.formats import read_lora
-from .lora.merging import with_motion
-from .sampling.loop import Report
+from .progress import Report
+from .runtime import PlainRuntime
 from .sampling.windows import original_windows
 from .stages.interpolate import FACTOR, InterpolateSettings, interpolate
 from .stages.keyframes import FPS, KeyframeSettings, keyframes

@@ -50,6 +50,11 @@ def from_model(video: Tensor) -> Tensor:
     return rearrange(video / 2 + 0.5, "1 c f h w -> f h w c").float().cpu()
 
 
+def pixel_frames(video: Tensor) -> Tensor:
+    """(B, 3, F, H, W) in [-1, 1] -> all frames in a row (B*F, H, W, 3) in [0, 1], for a preview."""
+    return rearrange(video[:, :3] / 2 + 0.5, "b c f h w -> (b f) h w c").clamp(0, 1)
+
+
 def to_uint8(images: Tensor) -> Tensor:
     """8-bit frames as the original makes them: clamped and truncated, not rounded."""
     return (images.clamp(0, 1) * 255).to(torch.uint8)

@@ -8,12 +8,14 @@ from torch import Tensor, nn
 
 from .checkpoints.read import load_strict, read_checkpoint, read_text_encoder
 from .errors import InputError
-from .host import TEXT, UNET, VAE, ComfyRuntime, Handle, PlainRuntime
+from .host.memory import ComfyRuntime
 from .models import autoencoder
 from .models.bundle import Show1Model
 from .models.compiled import compile_network
+from .models.handle import TEXT, UNET, VAE, Handle
 from .models.text import CLIP, T5, TextEncoder, load_tokenizer
 from .models.unet import UNet
+from .runtime import PlainRuntime
 
 Runtime = PlainRuntime | ComfyRuntime
 DTYPES: dict[str, torch.dtype | None] = {"default": None, "fp32": torch.float32, "fp16": torch.float16,

@@ -169,7 +169,7 @@ def _trial(args: argparse.Namespace, run: Callable[[TrainSettings], dict[str, An
 
     from show1_engine.training.motion import TrainSettings
     torch.set_num_threads(args.threads)
-    results = run(TrainSettings(args.steps, learning_rate=2e-3, seed=args.seed, objective=args.objective,
+    results = run(TrainSettings(steps=args.steps, learning_rate=2e-3, seed=args.seed, objective=args.objective,
                                 batch_size=args.batch_size, gradient_checkpointing=False, targets=args.targets,
                                 recolour=recolour))
     text = json.dumps(results, indent=1)

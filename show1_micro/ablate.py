@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from show1_engine.host import PlainRuntime
 from show1_engine.loading import load_model
 from show1_engine.models.bundle import Show1Model
 from show1_engine.models.kinds import KEYFRAMES, LATENT_EXPERT, PIXEL_SR
 from show1_engine.models.memory import unet_bytes
+from show1_engine.runtime import PlainRuntime
+
 from .configs import FRAMES, SR_SIZE
 from .evaluate import SPOIL, Judge, drawn, psnr, ssim
 from .export import export_run

@@ -19,16 +19,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from show1_engine.bundled import SETTINGS
 from show1_engine.checkpoints.find import cascade_in
-from show1_engine.host import PlainRuntime
 from show1_engine.loading import load_model, load_text_encoder
 from show1_engine.models.bundle import Show1Model
 from show1_engine.models.kinds import INTERPOLATION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
+from show1_engine.runtime import PlainRuntime
 from show1_engine.stages.interpolate import InterpolateSettings, interpolate
 from show1_engine.stages.keyframes import KeyframeSettings, keyframes
 from show1_engine.stages.latent_expert_sr import LatentExpertSettings, latent_expert_sr
 from show1_engine.stages.pixel_sr import PixelSRSettings, pixel_sr
-from show1_engine.bundled import SETTINGS
+
 from .configs import FRAMES, KEYFRAME_SIZE, SR_SIZE
 from .recogniser import ATTRIBUTES, Reading, accuracy, read_clip
 from .world import Scene, frame_times, is_held_out, random_scene, render

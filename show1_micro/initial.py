@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from show1_engine.models.layers import TEMPORAL_CONV_GROUPS, TemporalConv
 from show1_engine.models.unet import UNet
+
 from .configs import TEXT_WIDTH, unet_config, vae_config
 
 if TYPE_CHECKING:

@@ -11,15 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from show1_engine.frames import contact_sheet
-from show1_engine.host import PlainRuntime
-from show1_engine.loading import load_model, load_text_encoder
-from show1_engine.models.bundle import Show1Model
-from show1_engine.lora.merging import MotionLora, with_motion
-from show1_engine.training.motion import MotionTraining, TrainSettings
-from show1_engine.sampling.loop import Report, silent
-from show1_engine.stages.keyframes import KeyframeSettings, keyframes
 from show1_engine.bundled import SETTINGS
+from show1_engine.frames import contact_sheet
+from show1_engine.loading import load_model, load_text_encoder
+from show1_engine.lora.merging import MotionLora, with_motion
+from show1_engine.models.bundle import Show1Model
+from show1_engine.progress import Report, silent
+from show1_engine.runtime import PlainRuntime
+from show1_engine.stages.keyframes import KeyframeSettings, keyframes
+from show1_engine.training.motion import MotionTraining, TrainSettings
+
 from .configs import FRAMES, KEYFRAME_SIZE
 from .motions import clip, followed, motion_of
 from .preview import save_picture

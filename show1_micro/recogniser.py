@@ -14,8 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .world import (BACKGROUNDS, COLOURS, MOTIONS, SHAPES, TEXTURE_CONTRAST, TEXTURE_CYCLES, Scene, frame_times,
-                    signed_distance)
+from .world import (
+    BACKGROUNDS,
+    COLOURS,
+    MOTIONS,
+    SHAPES,
+    TEXTURE_CONTRAST,
+    TEXTURE_CYCLES,
+    Scene,
+    frame_times,
+    signed_distance,
+)
 
 ATTRIBUTES = ("shape", "colour", "motion", "background")
 _FIT_SIZE = 16  # side in pixels at which shapes are compared

@@ -13,13 +13,14 @@ from typing import Any
 
 from torch import Tensor
 
-from show1_engine.host import PlainRuntime
-from show1_engine.loading import load_model, load_text_encoder
-from show1_engine.models.bundle import Show1Model
-from show1_engine.lora.merging import with_motion
-from show1_engine.training.motion import MotionTraining, TrainSettings
-from show1_engine.stages.pixel_sr import PixelSRSettings, pixel_sr
 from show1_engine.bundled import SETTINGS
+from show1_engine.loading import load_model, load_text_encoder
+from show1_engine.lora.merging import with_motion
+from show1_engine.models.bundle import Show1Model
+from show1_engine.runtime import PlainRuntime
+from show1_engine.stages.pixel_sr import PixelSRSettings, pixel_sr
+from show1_engine.training.motion import MotionTraining, TrainSettings
+
 from .configs import FRAMES, KEYFRAME_SIZE, SR_SIZE
 from .evaluate import drawn
 from .motion_trial import EXAMPLE, LOOKS, SEED, at_strengths, others, write_comparison

@@ -20,13 +20,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from show1_engine.bundled import WEIGHTS
 from show1_engine.checkpoints.read import read_weights
 from show1_engine.models.layers import TEMPORAL_CONV_GROUPS, TemporalConv, TemporalTransformer
+
 from .batches import EXPERT_STEPS, MAKERS, Batch, LatentPool, latent_clips
 from .codec import load_codec
 from .configs import FRAMES, REPOSITORIES
 from .diffusion import STEPS
-from show1_engine.bundled import WEIGHTS
 from .initial import clock_readings, initial_unet
 from .text import Captions
 

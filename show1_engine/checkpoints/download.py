@@ -16,7 +16,7 @@ from typing import BinaryIO
 import torch
 
 from ..errors import Show1Error
-from ..host import duration
+from ..progress import duration
 from .files import pickles_are_safe
 from .hub import Interrupted, RemoteFile, Repository
 from .read import read_checkpoint, read_text_encoder

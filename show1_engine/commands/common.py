@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from ..host import Clock, PlainRuntime, duration
-from ..loading import DTYPES
 from ..bundled import SETTINGS, WEIGHTS
-from ..sampling.loop import Preview, Report
+from ..loading import DTYPES
+from ..progress import Clock, Preview, Report, duration
+from ..runtime import PlainRuntime
 
 
 def add_runtime(command: argparse.ArgumentParser) -> None:

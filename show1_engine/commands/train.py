@@ -14,11 +14,11 @@ from ..bundled import TRAINING
 from ..checkpoints.find import cascade_in, missing_model, text_encoder_in
 from ..errors import InputError
 from ..loading import load_model, load_text_encoder
+from ..lora.formats import SPELLINGS, spelled
 from ..models.kinds import KEYFRAMES, LATENT_EXPERT, PIXEL_SR
 from ..models.text import CLIP, T5
-from ..lora.formats import SPELLINGS, spelled
+from ..progress import Preview, Report
 from ..training.motion import MotionTraining, TrainSettings
-from ..sampling.loop import Preview, Report
 from ..video import VideoReader, write_sheet
 from .common import add_runtime, add_settings, models_folder, progress, runtime, say
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..host import Handle
 from ..models.bundle import Show1Model
+from ..models.handle import Handle
 from ..models.patches import Difference, LowRank, Patch
 
 

@@ -8,8 +8,9 @@ import torch
 from einops import rearrange
 from torch import Generator, Tensor, nn
 
-from ..host import Handle
 from ..noise import randn
+from ..out_of_memory import retried_smaller
+from .handle import Handle
 from .memory import vae_bytes
 
 PixelsOf = Callable[[slice], Tensor]  # frames -> their pixels (1, 3, n, H, W) in [-1, 1]
@@ -125,13 +126,10 @@ class VaeCodec:
 
 def _sharing(function: Callable[[Tensor, int], Tensor], images: Tensor, share: _Share) -> Tensor:
     """`function` on some frames at a time; on less at a time when the device runs out of memory."""
-    while True:
-        try:
-            return torch.cat([function(part, share.side) for part in images.split(share.frames)])
-        except torch.cuda.OutOfMemoryError:
-            if not share.halve():
-                raise
-        torch.cuda.empty_cache()
+    def all_parts() -> Tensor:
+        return torch.cat([function(part, share.side) for part in images.split(share.frames)])
+
+    return retried_smaller(all_parts, share.halve)
 
 
 def chunks(frames: int, step: int) -> list[slice]:

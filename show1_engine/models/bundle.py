@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, ModelKindError
-from ..host import Handle
+from .handle import Handle
 from .kinds import DESCRIPTION
 from .managed import Managed
 from .unet import UNet

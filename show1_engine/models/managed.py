@@ -7,7 +7,7 @@ running prompt uses: their pinned memory stays), `patcher` (the cache lets old m
 
 from typing import Any
 
-from ..host import Handle
+from .handle import Handle
 
 
 class Managed:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..host import Handle
+from .handle import Handle
 from .managed import Managed
 
 T5, CLIP = "t5", "clip"

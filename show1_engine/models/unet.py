@@ -18,8 +18,19 @@ from torch import Tensor, nn
 
 from ..errors import ModelKindError
 from .kinds import is_2d
-from .layers import (ACTIVATIONS, AddedKVAttention, Downsample, Ops, Resnet, SpatialTransformer, TemporalConv,
-                     TemporalTransformer, TextTimeEmbedding, TimestepEmbedding, Upsample)
+from .layers import (
+    ACTIVATIONS,
+    AddedKVAttention,
+    Downsample,
+    Ops,
+    Resnet,
+    SpatialTransformer,
+    TemporalConv,
+    TemporalTransformer,
+    TextTimeEmbedding,
+    TimestepEmbedding,
+    Upsample,
+)
 
 _BLOCKS = {  # block type without direction and dimension: attention, resampling
     "SimpleCrossAttn": ("added_kv", "resnet"),

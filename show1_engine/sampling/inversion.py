@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .loop import Predict, Report, silent
+from ..progress import Report, silent
+from .samplers import Predict
 from .schedules import Schedule
 
 

@@ -13,29 +13,8 @@ from torch import Generator, Tensor
 
 from ..errors import CheckpointError, InputError
 
-# Samplers a user may choose in place of the checkpoint's own, as changes to its scheduler config.
-SAMPLERS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "dpmpp_2m": {"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "dpmsolver++", "solver_order": 2,
-                 "solver_type": "midpoint", "lower_order_final": True, "timestep_spacing": "linspace"},
-    "ddpm": {"_class_name": "DDPMScheduler", "timestep_spacing": "leading"},
-    "ddim": {"_class_name": "DDIMScheduler", "timestep_spacing": "leading", "set_alpha_to_one": False},
-}
 _CLASSES = ("DDPMScheduler", "DDIMScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler",
             "DEISMultistepScheduler", "UniPCMultistepScheduler")
-_COSINE_LAMBDA_CLIP = -5.1  # as published: a cosine schedule's first timesteps are too noisy to predict x0 from
-
-
-def with_sampler(config: dict[str, Any], sampler: str) -> dict[str, Any]:
-    """The scheduler config with another sampler on the same noise schedule; "default" keeps the checkpoint's."""
-    if sampler not in SAMPLERS:
-        raise InputError(f"sampler '{sampler}' is not known; choose one of {', '.join(SAMPLERS)}")
-    changed = {**config, **SAMPLERS[sampler]}
-    if sampler == "dpmpp_2m" and config.get("beta_schedule") == "squaredcos_cap_v2":
-        changed.setdefault("lambda_min_clipped", _COSINE_LAMBDA_CLIP)
-    if sampler == "ddpm" and "variance_type" not in config:
-        changed["variance_type"] = "fixed_small"
-    return changed
 
 
 def make_scheduler(config: dict[str, Any]) -> Any:
@@ -64,10 +43,12 @@ class Schedule:
         steps: number of timesteps, 1 to the schedule's length (1000).
         timesteps: explicit descending timesteps instead of `steps` (DDPM-type schedulers).
         strength: start that far up: only the last int(steps * strength) timesteps are used.
+        sampler: name of the sampler that walks down (sampling.samplers).
     """
 
-    def __init__(self, config: dict[str, Any], steps: int, timesteps: list[int] | None = None, strength: float = 1.0):
-        self._config, self._steps, self._custom = config, steps, timesteps
+    def __init__(self, config: dict[str, Any], steps: int, timesteps: list[int] | None = None,
+                 strength: float = 1.0, sampler: str = "default"):
+        self._config, self._steps, self._custom, self.sampler = config, steps, timesteps, sampler
         limit = config.get("num_train_timesteps", 1000)
         if timesteps is None and not 1 <= steps <= limit:
             raise InputError(f"steps is {steps}; the model's schedule has {limit} timesteps, so use 1 to {limit}")
@@ -112,6 +93,28 @@ class Stepper:
         # A tensor, not a number: diffusers below 0.28 compares it with its table by tensor methods.
         after = self._scheduler.step(_folded(prediction), torch.tensor(timestep), _folded(sample), generator=generator)
         return _unfolded(after.prev_sample, sample)
+
+    def signal(self, timestep: int) -> float:
+        """What is left of the clean sample at a timestep: sqrt(alpha)."""
+        return float(self._scheduler.alphas_cumprod[timestep])**0.5
+
+    def noise_to_signal(self, timestep: int) -> float:
+        """Sigma: how much noise there is for each part of the clean sample."""
+        alpha = float(self._scheduler.alphas_cumprod[timestep])
+        return ((1 - alpha) / alpha)**0.5
+
+    def thresholded(self, clean: Tensor) -> Tensor:
+        """A predicted clean sample as the scheduler's config bounds it: dynamically for each frame (Saharia et al.
+        2022, section 2.3), clipped, or not at all."""
+        config = self._scheduler.config
+        if config.get("thresholding"):
+            frames = _folded(clean)
+            sizes = torch.quantile(frames.flatten(1).abs().float(), config.dynamic_thresholding_ratio, dim=1)
+            bounds = sizes.clamp(1, config.sample_max_value)[:, None, None, None]
+            return _unfolded(torch.minimum(torch.maximum(frames, -bounds), bounds) / bounds, clean)
+        if config.get("clip_sample"):
+            return clean.clamp(-config.get("clip_sample_range", 1.0), config.get("clip_sample_range", 1.0))
+        return clean
 
     def predict_clean(self, prediction: Tensor, timestep: int, sample: Tensor) -> Tensor:
         """The clean sample a noise prediction implies, for previews."""

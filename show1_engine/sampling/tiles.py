@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .loop import Predict
+from ..out_of_memory import retried_smaller
+from .samplers import Predict
 from .windows import Box, Span, boxes, spans
 
 _IN_ONE_PIECE = 1.5  # a frame of up to that many times the trained side is not cut
@@ -51,17 +52,16 @@ def blended(predict: Predict, boxes_of: Callable[[int], list[Box]], side: int, l
     """
     plan = boxes_of(side)
 
-    def run(x: Tensor, timestep: int) -> Tensor:
+    def halve() -> bool:
         nonlocal side, plan
-        while True:
-            try:
-                return _averaged(predict, plan, x, timestep)
-            except torch.cuda.OutOfMemoryError:
-                if side // 2 < least:
-                    raise
-                side //= 2
-                plan = boxes_of(side)
-            torch.cuda.empty_cache()
+        if side // 2 < least:
+            return False
+        side //= 2
+        plan = boxes_of(side)
+        return True
+
+    def run(x: Tensor, timestep: int) -> Tensor:
+        return retried_smaller(lambda: _averaged(predict, plan, x, timestep), halve)
 
     return run
 

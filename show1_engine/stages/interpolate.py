@@ -6,14 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..frames import checked, from_model, pad_to_multiple, split_alpha, to_model, with_alpha
+from ..frames import checked, from_model, pad_to_multiple, pixel_frames, split_alpha, to_model, with_alpha
 from ..models.bundle import Show1Model
 from ..models.kinds import INTERPOLATION
 from ..noise import generator, randn
+from ..progress import Report, announce, counted, previewing, shifted, silent
 from ..sampling.cuts import find_cuts
-from ..sampling.loop import Report, denoise, silent
+from ..sampling.loop import denoise
 from ..sampling.tiles import whole
-from .common import Steps, announce, counted, halves, layout, pixel_frames, predictor, previewing, shifted
+from .plan import Steps, layout
+from .settings import StageSettings, guidance, samples_per_video
 
 STAGE = "Show1Interpolate"
 WINDOW = 5  # frames per window: two given ones and the three between
@@ -21,24 +23,18 @@ FACTOR = WINDOW - 1
 _PIXELS_AT_ONCE = 2**17  # per batch of windows: ten of the published size
 
 
-@dataclass(frozen=True)
-class InterpolateSettings:
+@dataclass(frozen=True, kw_only=True)
+class InterpolateSettings(StageSettings):
     """Defaults are those of the released inference script.
 
-    tiling: side of the tiles in pixels, 0 for automatic. cuts: hold the frame over a scene cut instead of inventing
-    frames between two scenes. preset: see sampling.presets. guidance_start, guidance_end: the stretch of the run, in
-    shares of its steps, that is guided.
+    tiling: side of the tiles in pixels, 0 for automatic.
+    cuts: hold the frame over a scene cut instead of inventing frames between two scenes.
     """
 
     steps: int = 75
     cfg: float = 4.0
-    seed: int = 0
-    sampler: str = "default"
     tiling: int = 0
     cuts: bool = False
-    preset: str = "reference"
-    guidance_start: float = 0.0
-    guidance_end: float = 1.0
 
 
 @torch.no_grad()
@@ -79,17 +75,17 @@ def _fill(result: Tensor, model: Show1Model, images: Tensor, starts: list[int], 
     size = pad_to_multiple(images.new_empty(1, 1, 1, height, width), multiple).shape[-2:]
     batch = max(1, min(len(starts), _PIXELS_AT_ONCE // (WINDOW * size[0] * size[1])))
     # Trained on whole scenes: only memory cuts them into tiles.
-    plan = layout(model, halves(s.cfg) * batch, WINDOW, size, max(size), s.tiling, multiple)
+    plan = layout(model, samples_per_video(s.cfg) * batch, WINDOW, size, max(size), s.tiling, multiple)
     groups = [starts[i:i + batch] for i in range(0, len(starts), batch)]
     announce(report, STAGE, f"{len(images)} frames {width}x{height} -> {len(result)}, in "
                             f"{counted(len(starts), 'window')} ({batch} at once){plan}; {steps.told(len(groups))}")
     device = model.unet.load(plan.memory)
     noise = randn((1, 3, WINDOW, *size), generator(s.seed), device)
+    predict = guidance(STAGE, model, positive, negative, s.cfg, device=device, at_once=plan.at_once,
+                       guided_timesteps=steps.guided_timesteps)
     for i, group in enumerate(groups):
         given = [pad_to_multiple(to_model(images[k:k + 2, ..., :3], device), multiple) for k in group]
         condition = torch.cat([condition_of(pair[:, :, 0], pair[:, :, 1]) for pair in given])
-        predict = predictor(STAGE, model, positive, negative, s.cfg, device, windows=len(group),
-                            at_once=plan.at_once, where=steps.guided)
         # The original restarts its noise for every window: all windows share initial and step noise.
         out = denoise(plan.over(predict, whole(WINDOW)), noise.expand(len(group), -1, -1, -1, -1), steps.schedule,
                       [generator(s.seed) for _ in group],

@@ -6,25 +6,28 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..frames import checked, cover, from_model, split_alpha, to_model
+from ..frames import checked, cover, from_model, pixel_frames, split_alpha, to_model
 from ..models.bundle import Show1Model
 from ..models.kinds import KEYFRAMES
 from ..noise import generator, randn
+from ..progress import Report, announce, previewing, shifted, silent
 from ..sampling.inversion import invert, mixed
-from ..sampling.loop import Report, denoise, silent
+from ..sampling.loop import denoise
 from ..sampling.schedules import Schedule
-from .common import Steps, announce, halves, layout, pixel_frames, predictor, previewing, shifted
+from .plan import Steps, layout
+from .settings import StageSettings, guidance, samples_per_video
 
 STAGE = "Show1Keyframes"
 FPS = 2.0  # frames per second of the published keyframe model
 
 
-@dataclass(frozen=True)
-class KeyframeSettings:
+@dataclass(frozen=True, kw_only=True)
+class KeyframeSettings(StageSettings):
     """Defaults are those of the released inference script.
 
-    preset: see sampling.presets. guidance_start, guidance_end: the stretch of the run, in shares of its steps, that is
-    guided.
+    width: pixels, from 1; the model was trained on 64.
+    height: pixels, from 1; the model was trained on 40.
+    num_frames: keyframes, from 1, two per second; the model was trained on 8.
     """
 
     width: int = 64
@@ -32,11 +35,6 @@ class KeyframeSettings:
     num_frames: int = 8
     steps: int = 75
     cfg: float = 9.0
-    seed: int = 0
-    sampler: str = "default"
-    preset: str = "reference"
-    guidance_start: float = 0.0
-    guidance_end: float = 1.0
 
 
 @torch.no_grad()
@@ -64,7 +62,7 @@ def keyframes(model: Show1Model, positive: Tensor, negative: Tensor, settings: K
     steps = Steps.of(STAGE, model, s)
     multiple = model.network.size_multiple
     height, width = (-(-side // multiple) * multiple for side in (s.height, s.width))
-    plan = layout(model, halves(s.cfg), s.num_frames, (height, width), max(height, width), max(height, width))
+    plan = layout(model, samples_per_video(s.cfg), s.num_frames, (height, width), max(height, width), max(height, width))
     announce(report, STAGE, f"{s.num_frames} frames {s.width}x{s.height}{plan}; {steps.told()}")
     device = model.unet.load(plan.memory)
     source = generator(s.seed)
@@ -74,7 +72,8 @@ def keyframes(model: Show1Model, positive: Tensor, negative: Tensor, settings: K
         inverted = _inverted(model, motion_from, negative, steps.schedule, start, shifted(report, 0, total))
         start = mixed(inverted, start, motion_mix)
         report = shifted(report, len(steps), total)
-    predict = predictor(STAGE, model, positive, negative, s.cfg, device, at_once=plan.at_once, where=steps.guided)
+    predict = guidance(STAGE, model, positive, negative, s.cfg, device=device, at_once=plan.at_once,
+                       guided_timesteps=steps.guided_timesteps)
     video = denoise(predict, start, steps.schedule, [source], previewing(report, pixel_frames))
     return from_model(video[..., :s.height, :s.width])
 
@@ -85,5 +84,5 @@ def _inverted(model: Show1Model, images: Tensor, text: Tensor, schedule: Schedul
     rgb, _ = split_alpha(checked(STAGE, "motion_from", images))
     chosen = torch.linspace(0, len(rgb) - 1, like.shape[2]).round().long()
     video = cover(to_model(rgb[chosen], like.device), *like.shape[-2:])
-    predict = predictor(STAGE, model, text, text, 1.0, like.device)
+    predict = guidance(STAGE, model, text, text, 1.0, device=like.device)
     return invert(predict, video, schedule, report)

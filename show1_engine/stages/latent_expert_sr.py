@@ -15,21 +15,28 @@ from ..models.autoencoder import Codec, PixelsOf, VaeCodec, chunks
 from ..models.bundle import Show1Model
 from ..models.kinds import LATENT_EXPERT
 from ..noise import generator, randn
+from ..progress import Report, announce, counted, previewing, silent
 from ..sampling.cuts import find_cuts
-from ..sampling.loop import Report, denoise, silent
+from ..sampling.loop import denoise
 from ..sampling.windows import Span, scene_spans
-from .common import Steps, announce, counted, halves, layout, predictor, previewing
+from .plan import Steps, layout
+from .settings import StageSettings, guidance, samples_per_video
 
 STAGE = "Show1LatentExpertSR"
 
-@dataclass(frozen=True)
-class LatentExpertSettings:
-    """Defaults are those of the released inference script. A width or height of 0 follows the input's aspect.
 
-    window, overlap: frames sampled together and shared by neighbouring windows, which are averaged at every step.
-    tiling: side of the tiles in output pixels, 0 for automatic. color_match: see color.match_color, against the
-    enlarged input. cuts: no window reaches across a scene cut. preset: see sampling.presets. guidance_start,
-    guidance_end: the stretch of the run, in shares of its steps, that is guided.
+@dataclass(frozen=True, kw_only=True)
+class LatentExpertSettings(StageSettings):
+    """Defaults are those of the released inference script.
+
+    width: output pixels; 0 follows the input's aspect, both 0 keep its size.
+    height: output pixels; 0 follows the input's aspect.
+    strength: how far up the noise the clip starts, 0 (keeps it) to 1 (noise alone); trained up to 0.9.
+    window: frames sampled together, from 1.
+    overlap: frames that neighbouring windows share, less than the window; averaged at every step.
+    tiling: side of the tiles in output pixels, 0 for automatic.
+    color_match: anchors colours to the enlarged input; see color.match_color.
+    cuts: no window reaches across a scene cut.
     """
 
     width: int = 576
@@ -37,16 +44,11 @@ class LatentExpertSettings:
     steps: int = 50
     cfg: float = 15.0
     strength: float = 0.8
-    seed: int = 0
-    sampler: str = "default"
     window: int = 32
     overlap: int = 8
     tiling: int = 0
     color_match: str = "none"
     cuts: bool = False
-    preset: str = "reference"
-    guidance_start: float = 0.0
-    guidance_end: float = 1.0
 
 
 @torch.no_grad()
@@ -125,7 +127,7 @@ def _refine(model: Show1Model, enlarged: PixelsOf, time: list[Span], positive: T
     latents = codec.encode(enlarged, frames, source)
     height, width = latents.shape[-2:]
     together = max(span.stop - span.start for span in time)
-    plan = layout(model, halves(s.cfg), together, (height, width), model.trained, -(-s.tiling // codec.factor))
+    plan = layout(model, samples_per_video(s.cfg), together, (height, width), model.trained, -(-s.tiling // codec.factor))
     announce(report, STAGE, f"{frames} frames -> {width * codec.factor}x{height * codec.factor}, in "
                             f"{counted(len(time), 'window')}{plan}; {steps.told()}")
     device = model.unet.load(plan.memory)
@@ -134,7 +136,8 @@ def _refine(model: Show1Model, enlarged: PixelsOf, time: list[Span], positive: T
     schedule = steps.schedule
     if not schedule.timesteps:
         return latents
-    predict = predictor(STAGE, model, positive, negative, s.cfg, device, at_once=plan.at_once, where=steps.guided)
+    predict = guidance(STAGE, model, positive, negative, s.cfg, device=device, at_once=plan.at_once,
+                       guided_timesteps=steps.guided_timesteps)
     start = schedule.stepper().add_noise(latents, noise, schedule.timesteps[0])
     preview = previewing(report, rgb_estimate(latents, enlarged))
     return denoise(plan.over(predict, time), start, schedule, [source], preview)

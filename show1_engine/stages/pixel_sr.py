@@ -1,6 +1,5 @@
 """Pixel super-resolution x4 with noise augmentation (paper section 3.4), and the first frame's by a 2-D model."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -8,17 +7,28 @@ from torch import Tensor
 
 from ..color import match_color
 from ..errors import InputError
-from ..frames import (checked, from_model, pad_to_multiple, resize, resize_bilinear, split_alpha, to_model, with_alpha)
+from ..frames import (
+    checked,
+    from_model,
+    pad_to_multiple,
+    pixel_frames,
+    resize,
+    resize_bilinear,
+    split_alpha,
+    to_model,
+    with_alpha,
+)
 from ..models.bundle import Show1Model
 from ..models.kinds import FIRST_FRAME_SR, PIXEL_SR
 from ..noise import generator, randn
+from ..progress import Report, announce, counted, previewing, shifted, silent
 from ..sampling.cuts import find_cuts
-from ..sampling.loop import Report, denoise, silent
+from ..sampling.loop import denoise
 from ..sampling.schedules import Schedule, make_scheduler
 from ..sampling.tiles import whole
 from ..sampling.windows import Window, chained_windows
-from .common import (Layout, Steps, announce, check_noise_level, counted, halves, layout, pixel_frames, predictor,
-                     previewing, shifted)
+from .plan import Layout, Steps, layout
+from .settings import StageSettings, check_noise_level, guidance, samples_per_video
 
 STAGE = "Show1PixelSR"
 SCALE = 4
@@ -28,36 +38,40 @@ _ASPECT_TOLERANCE = 0.02
 _CPU = torch.device("cpu")
 
 
-@dataclass(frozen=True)
-class PixelSRSettings:
+@dataclass(frozen=True, kw_only=True)
+class PixelSRSettings(StageSettings):
     """Defaults are those of the released inference script.
 
-    tiling: side of the tiles in output pixels, 0 for automatic. color_match: see color.match_color, against the
-    enlarged input. scale: output size over input size; the model's own is 4, others are resampled from it.
-    cuts: start a new chain of windows at a scene cut. preset: see sampling.presets. guidance_start, guidance_end: the
-    stretch of the run, in shares of its steps, that is guided.
+    noise_level: noise put on the enlarged frames before they guide the model, 0 to 999.
+    tiling: side of the tiles in output pixels, 0 for automatic.
+    color_match: anchors colours to the enlarged input; see color.match_color.
+    scale: output size over input size, above 0; the model's own is 4, others are resampled from it.
+    cuts: start a new chain of windows at a scene cut.
     """
 
     steps: int = 125
     cfg: float = 7.0
     noise_level: int = 250
-    seed: int = 0
-    sampler: str = "default"
     tiling: int = 0
     color_match: str = "none"
     scale: float = SCALE
     cuts: bool = False
-    preset: str = "reference"
-    guidance_start: float = 0.0
-    guidance_end: float = 1.0
 
 
 FIRST_FRAME_SETTINGS = PixelSRSettings(steps=70, cfg=4.0, noise_level=150)
 
 
+@dataclass(frozen=True)
+class FirstFrame:
+    """Who makes a clip's first frame: a 2-D super-resolution model (DeepFloyd IF-II), and how."""
+
+    model: Show1Model
+    settings: PixelSRSettings = FIRST_FRAME_SETTINGS
+
+
 @torch.no_grad()
 def pixel_sr(model: Show1Model, images: Tensor, positive: Tensor, negative: Tensor, settings: PixelSRSettings,
-             first_frame: Tensor | None = None, report: Report = silent,
+             first_frame: Tensor | FirstFrame | None = None, report: Report = silent,
              windows: list[Window] | None = None) -> Tensor:
     """Upscales frames four times, in windows of eight chained by their first frame.
 
@@ -65,8 +79,8 @@ def pixel_sr(model: Show1Model, images: Tensor, positive: Tensor, negative: Tens
         model: a pixel super-resolution model.
         images: (F, H, W, C) frames, any count and size.
         positive, negative: T5 states (1, 77, width).
-        first_frame: (1, H', W', C) the first frame at the target's aspect, which the model then follows. Without
-            it the first window has the noised low resolution alone.
+        first_frame: (1, H', W', C) the first frame at the target's aspect, which the model then follows, or who
+            makes it. Without it the first window has the noised low resolution alone.
         windows: other windows than the planner's; frames they leave out stay grey.
 
     Returns:
@@ -74,42 +88,31 @@ def pixel_sr(model: Show1Model, images: Tensor, positive: Tensor, negative: Tens
     """
     model.require(STAGE, PIXEL_SR)
     images = checked(STAGE, "images", images)
-    s = settings
-    check_noise_level(STAGE, "noise_level", s.noise_level)
-    if s.scale <= 0:
-        raise InputError(f"{STAGE}: 'scale' is {s.scale}; it must be above 0")
+    s = _checked_settings(settings)
     if windows is None:
         windows = chained_windows(len(images), WINDOW, find_cuts(images) if s.cuts else [])
-    height, width = images.shape[1:3]
-    size = max(1, round(s.scale * height)), max(1, round(s.scale * width))
-    result = images.new_full((len(images), *size, images.shape[-1]), 0.5)
-    clean = None if first_frame is None else _first_frame(first_frame, SCALE * height, SCALE * width)
     steps = Steps.of(STAGE, model, s)
-    plan = _layout(model, s, min(WINDOW, len(images)), height, width)
+    made, total = 0, len(windows) * len(steps)
+    if isinstance(first_frame, FirstFrame):
+        made = len(Steps.of(STAGE, first_frame.model, first_frame.settings))
+        first_frame = first_frame_sr(first_frame.model, images, positive, negative, first_frame.settings,
+                                     report=shifted(report, 0, made + total))
+    height, width = images.shape[1:3]
+    clean = None if first_frame is None else _given(first_frame, SCALE * height, SCALE * width)
+    upscaler = Upscaler.prepared(model, positive, negative, s, steps, (min(WINDOW, len(images)), height, width))
+    size = max(1, round(s.scale * height)), max(1, round(s.scale * width))
     announce(report, STAGE, f"{len(images)} frames {width}x{height} -> {size[1]}x{size[0]}, in "
-                            f"{counted(len(windows), 'window')}{plan}; {steps.told(len(windows))}")
+                            f"{counted(len(windows), 'window')}{upscaler.plan}; {steps.told(len(windows))}")
+    result = images.new_full((len(images), *size, images.shape[-1]), 0.5)
     for i, window in enumerate(windows):
         low, alpha = split_alpha(images[window.frames])
-        progress = shifted(report, i * len(steps), len(windows) * len(steps))
         start = clean if i == 0 or window.continues else None
-        video = _window(model, low, positive, negative, s, steps, start, progress)
+        video = _anchored(upscaler, low, start, shifted(report, made + i * len(steps), made + total))
         result[window.frames] = with_alpha(from_model(resize(video, *size)), alpha)
         if i + 1 < len(windows):  # the next window begins on this one's last frame, or earlier if it was moved back
             first = windows[i + 1].start - window.start
             clean = video[:, :, first:first + 1]
     return result
-
-
-def _window(model: Show1Model, low: Tensor, positive: Tensor, negative: Tensor, s: PixelSRSettings,
-            steps: Steps, clean: Tensor | None, report: Report) -> Tensor:
-    """One window (F, H, W, 3), enlarged and colour-matched: (1, 3, F, 4H, 4W) in [-1, 1] on the CPU."""
-    low = to_model(low, _CPU)
-    video = upscale(STAGE, model, low, positive, negative, s, steps.schedule, clean, report,
-                    steps.guided).cpu()
-    if s.color_match == "none":
-        return video
-    reference = from_model(resize_bilinear(low, *video.shape[-2:]))
-    return to_model(match_color(from_model(video), reference, s.color_match), _CPU)
 
 
 @torch.no_grad()
@@ -120,32 +123,52 @@ def first_frame_sr(model: Show1Model, images: Tensor, positive: Tensor, negative
     check_noise_level(STAGE, "first_frame_noise_level", settings.noise_level)
     rgb, _ = split_alpha(checked(STAGE, "images", images[:1]))
     steps = Steps.of(STAGE, model, settings)
-    return from_model(upscale(STAGE, model, to_model(rgb, _CPU), positive, negative, settings, steps.schedule, None,
-                              report, steps.guided))
+    upscaler = Upscaler.prepared(model, positive, negative, settings, steps, rgb.shape[:3])
+    return from_model(upscaler.window(to_model(rgb, _CPU), None, report))
 
 
-def upscale(stage: str, model: Show1Model, low: Tensor, positive: Tensor, negative: Tensor, s: PixelSRSettings,
-            schedule: Schedule, clean_first: Tensor | None, report: Report,
-            where: Collection[int] | None = None) -> Tensor:
-    """One window (1, 3, F, H, W) in [-1, 1] -> (1, 3, F, 4H, 4W).
+class Upscaler:
+    """A super-resolution model made ready once for a run: planned, loaded, its text encoded. Then `window` by window.
 
-    The condition is the bilinearly enlarged window, noised to `noise_level`; `clean_first` (1, 3, 1, 4H, 4W), if
-    given, takes the place of its first frame, without noise. `where`: the timesteps that are guided, None for all.
+    Args:
+        steps: the schedule, and which of its timesteps are guided.
+        size: frames, height and width of the largest low-resolution window.
     """
-    height, width = (SCALE * side for side in low.shape[-2:])
-    plan = _layout(model, s, *low.shape[2:])
-    target = pad_to_multiple(resize_bilinear(low, height, width), plan.multiple)
-    device = model.unet.load(plan.memory)
-    source = generator(s.seed)
-    start = randn(target.shape, source, device)
-    noise = randn(target.shape, source, device)
-    labels = torch.tensor([s.noise_level])
-    clean = None if clean_first is None else pad_to_multiple(clean_first, plan.multiple).to(device)
-    condition = low_resolution(model, target.to(device), noise, labels, clean)
-    predict = predictor(stage, model, positive, negative, s.cfg, device, labels.to(device), 1, plan.at_once, where)
-    video = denoise(plan.over(predict, whole(low.shape[2])), start, schedule, [source],
-                    previewing(report, pixel_frames), condition)
-    return video[..., :height, :width]
+
+    def __init__(self, model: Show1Model, positive: Tensor, negative: Tensor, settings: PixelSRSettings, *,
+                 schedule: Schedule, guided_timesteps: frozenset[int] | None, size: tuple[int, int, int]):
+        self.model, self.settings, self.schedule = model, settings, schedule
+        self.plan = _layout(model, settings, size)
+        self.device = model.unet.load(self.plan.memory)
+        self.noise_level = torch.tensor([settings.noise_level])
+        self.predict = guidance(STAGE, model, positive, negative, settings.cfg, device=self.device,
+                                noise_level=self.noise_level.to(self.device), at_once=self.plan.at_once,
+                                guided_timesteps=guided_timesteps)
+
+    @classmethod
+    def prepared(cls, model: Show1Model, positive: Tensor, negative: Tensor, settings: PixelSRSettings, steps: Steps,
+                 size: tuple[int, int, int]) -> "Upscaler":
+        """For a run of `steps`."""
+        return cls(model, positive, negative, settings, schedule=steps.schedule,
+                   guided_timesteps=steps.guided_timesteps, size=size)
+
+    def window(self, low: Tensor, clean_first: Tensor | None, report: Report = silent) -> Tensor:
+        """One window (1, 3, F, H, W) in [-1, 1] -> (1, 3, F, 4H, 4W).
+
+        The condition is the bilinearly enlarged window, noised to the noise level; `clean_first` (1, 3, 1, 4H, 4W),
+        if given, takes the place of its first frame, without noise. Every window draws the same noise.
+        """
+        height, width = (SCALE * side for side in low.shape[-2:])
+        multiple = self.plan.multiple
+        target = pad_to_multiple(resize_bilinear(low, height, width), multiple)
+        source = generator(self.settings.seed)
+        start = randn(target.shape, source, self.device)
+        noise = randn(target.shape, source, self.device)
+        clean = None if clean_first is None else pad_to_multiple(clean_first, multiple).to(self.device)
+        condition = low_resolution(self.model, target.to(self.device), noise, self.noise_level, clean)
+        predict = self.plan.over(self.predict, whole(low.shape[2]))
+        video = denoise(predict, start, self.schedule, [source], previewing(report, pixel_frames), condition)
+        return video[..., :height, :width]
 
 
 def low_resolution(model: Show1Model, enlarged: Tensor, noise: Tensor, levels: Tensor,
@@ -158,14 +181,34 @@ def low_resolution(model: Show1Model, enlarged: Tensor, noise: Tensor, levels: T
     return condition
 
 
-def _layout(model: Show1Model, s: PixelSRSettings, frames: int, height: int, width: int) -> Layout:
-    """Tiles for a low-resolution window of that size, enlarged and padded."""
+def _checked_settings(s: PixelSRSettings) -> PixelSRSettings:
+    check_noise_level(STAGE, "noise_level", s.noise_level)
+    if s.scale <= 0:
+        raise InputError(f"{STAGE}: 'scale' is {s.scale}; it must be above 0")
+    return s
+
+
+def _layout(model: Show1Model, s: PixelSRSettings, size: tuple[int, int, int]) -> Layout:
+    """Tiles for a low-resolution window of that many frames, rows and columns, enlarged and padded."""
+    frames, *sides = size
     multiple = model.network.size_multiple
-    size = tuple(-(-SCALE * side // multiple) * multiple for side in (height, width))
-    return layout(model, halves(s.cfg), frames, size, model.network.config["sample_size"], s.tiling, multiple)
+    padded = tuple(-(-SCALE * side // multiple) * multiple for side in sides)
+    return layout(model, samples_per_video(s.cfg), frames, padded, model.network.config["sample_size"], s.tiling,
+                  multiple)
 
 
-def _first_frame(image: Tensor, height: int, width: int) -> Tensor:
+def _anchored(upscaler: Upscaler, low: Tensor, clean: Tensor | None, report: Report) -> Tensor:
+    """One window (F, H, W, 3), enlarged and colour-matched: (1, 3, F, 4H, 4W) in [-1, 1] on the CPU."""
+    low = to_model(low, _CPU)
+    video = upscaler.window(low, clean, report).cpu()
+    method = upscaler.settings.color_match
+    if method == "none":
+        return video
+    reference = from_model(resize_bilinear(low, *video.shape[-2:]))
+    return to_model(match_color(from_model(video), reference, method), _CPU)
+
+
+def _given(image: Tensor, height: int, width: int) -> Tensor:
     """A user's first frame as (1, 3, 1, height, width) in [-1, 1]; another aspect is refused."""
     rgb, _ = split_alpha(checked(STAGE, "first_frame", image[:1]))
     tall, wide = rgb.shape[1:3]

@@ -13,23 +13,22 @@ from torch.utils.checkpoint import checkpoint
 
 from ..errors import InputError, ModelKindError
 from ..frames import checked, cover, resize_bilinear, split_alpha, to_model
-from ..host import Handle
+from ..lora.merging import MotionLora
+from ..lora.targets import spatial_layers, temporal_layers
 from ..models.autoencoder import VaeCodec
 from ..models.bundle import Show1Model
 from ..models.compiled import uncompiled
+from ..models.handle import Handle
 from ..models.kinds import DESCRIPTION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
 from ..models.memory import unet_bytes
 from ..models.unet import TextStates
 from ..noise import generator, randn
-from ..sampling.loop import Preview, Report, silent
+from ..progress import Preview, Report, announce, gigabytes, silent
 from ..sampling.schedules import make_scheduler
-from ..stages.common import announce, gigabytes
 from ..stages.keyframes import KeyframeSettings, keyframes
 from ..stages.pixel_sr import SCALE, low_resolution
 from .adapters import Adapters
-from ..lora.merging import MotionLora
 from .objectives import OBJECTIVES
-from ..lora.targets import spatial_layers, temporal_layers
 
 STAGE = "Show1TrainMotionLoRA"
 TIMESTEPS = ("motion", "even")
@@ -227,7 +226,7 @@ class MotionTraining:
         if self._spatial is not None:
             self._spatial.active = False
         height, width = self._clip.shape[-2:]
-        settings = KeyframeSettings(width, height, self._window, _SAMPLE_STEPS, _SAMPLE_CFG, self.settings.seed)
+        settings = KeyframeSettings(width=width, height=height, num_frames=self._window, steps=_SAMPLE_STEPS, cfg=_SAMPLE_CFG, seed=self.settings.seed)
         return keyframes(self.model, *self.sample, settings).clamp(0, 1)
 
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from benchmarks import bench, full_size, paper
-from show1_micro import configs
 from show1_engine.models.kinds import KEYFRAMES
 from show1_engine.models.unet import UNet
+from show1_micro import configs
 
 
 def test_the_baseline_computes_the_same():

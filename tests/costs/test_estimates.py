@@ -6,10 +6,10 @@ import torch
 
 from benchmarks import full_size, paper
 from benchmarks.measure import peak_bytes
-from show1_micro import configs
 from show1_engine.models import autoencoder
 from show1_engine.models.memory import unet_bytes, vae_bytes
 from show1_engine.models.unet import UNet
+from show1_micro import configs
 
 _PIXEL = (("resnet", "resnet", "simple"), ("resnet", "simple", "simple"), ("simple", "resnet"))
 

@@ -37,7 +37,7 @@ def test_a_stage_that_runs_out_of_memory_is_noted_and_the_next_ones_run(work, mo
         raise torch.cuda.OutOfMemoryError
 
     monkeypatch.setitem(gpu._STAGES, INTERPOLATION, fails)
-    rows = gpu.cascade(replace(work, keyframes=KeyframeSettings(8, 8, 2, 1, 1.0)), gpu.PlainRuntime("cpu"),
+    rows = gpu.cascade(replace(work, keyframes=KeyframeSettings(width=8, height=8, num_frames=2, steps=1, cfg=1.0)), gpu.PlainRuntime("cpu"),
                        torch.device("cpu"))
     assert [kind for kind, row in rows.items() if row["out of memory"]] == [INTERPOLATION]
     assert rows[LATENT_EXPERT]["evaluations"] > 0

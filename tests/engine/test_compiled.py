@@ -5,21 +5,21 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
-from show1_engine.errors import InputError
-from show1_engine.host import PlainRuntime
-from show1_engine.loading import load_model
 from show1_engine.bundled import WEIGHTS
+from show1_engine.errors import InputError
+from show1_engine.loading import load_model
+from show1_engine.lora.merging import with_motion
 from show1_engine.models.bundle import Show1Model
 from show1_engine.models.compiled import compile_network, uncompiled
-from show1_engine.lora.merging import with_motion
-from show1_engine.training.motion import MotionTraining, TrainSettings
+from show1_engine.runtime import PlainRuntime
 from show1_engine.stages.keyframes import KeyframeSettings, keyframes
+from show1_engine.training.motion import MotionTraining, TrainSettings
 
 TEXT = torch.randn(2, 77, 64, generator=torch.Generator().manual_seed(1))
 
 
 def frames(model: Show1Model) -> torch.Tensor:
-    return keyframes(model, TEXT[:1], TEXT[1:], KeyframeSettings(16, 16, 3, steps=3, cfg=2.0))
+    return keyframes(model, TEXT[:1], TEXT[1:], KeyframeSettings(width=16, height=16, num_frames=3, steps=3, cfg=2.0))
 
 
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "cl"))), reason="no C++ compiler")
@@ -37,7 +37,7 @@ def test_compiled_once_for_all_steps_and_seen_through_by_training():
     model.network.compile(backend=traced)
     assert torch.allclose(frames(model), plain, atol=1e-5) and traced.frame_count == 1
     training = MotionTraining(model, torch.rand(4, 16, 16, 3), TEXT[:1],
-                              TrainSettings(3, 2, 0.02, window=3, sample_every=3), (TEXT[:1], TEXT[1:]))
+                              TrainSettings(steps=3, rank=2, learning_rate=0.02, window=3, sample_every=3), (TEXT[:1], TEXT[1:]))
     shown = []
     training.run(lambda step, total, preview=None: shown.append(preview and preview()))
     assert traced.frame_count == 1 and len(training.losses) == 3

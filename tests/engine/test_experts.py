@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import save_file
 
 from show1_engine.checkpoints import cascade_in, convert, read_checkpoint
-from show1_engine.host import PlainRuntime
 from show1_engine.loading import load_model, load_text_encoder
 from show1_engine.models.kinds import LATENT_EXPERT
 from show1_engine.models.unet import UNet
+from show1_engine.runtime import PlainRuntime
 from show1_engine.stages.latent_expert_sr import LatentExpertSettings, latent_expert_sr
 
 # The keys that diffusers' class writes. All three have these, with four levels of 320 to 1280 and heads 64 wide.
@@ -52,7 +52,7 @@ def sampled(folder: Path, report: list[str], size: tuple[int, int], frames: int 
 
     model = load_model(folder, PlainRuntime())
     text = load_text_encoder(folder, PlainRuntime()).encode(["a street", "blur"])
-    settings = LatentExpertSettings(*size, steps=2, strength=0.7)
+    settings = LatentExpertSettings(width=size[0], height=size[1], steps=2, strength=0.7)
     return latent_expert_sr(model, torch.rand(frames, 16, 28, 3), text[:1], text[1:], settings, report=Report())
 
 

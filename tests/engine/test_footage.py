@@ -9,8 +9,8 @@ import reference
 import torch
 import torch.nn.functional as F
 
-from show1_engine.host import PlainRuntime
 from show1_engine.loading import load_model
+from show1_engine.runtime import PlainRuntime
 from show1_engine.sampling.cuts import find_cuts
 from show1_engine.sampling.windows import chained_windows, scene_spans, spans
 from show1_engine.stages.latent_expert_sr import LatentExpertSettings, latent_expert_sr

@@ -10,18 +10,19 @@ from show1_engine import cascade
 from show1_engine.cascade import Cascade
 from show1_engine.checkpoints.read import read_json
 from show1_engine.frames import from_model, resize_bilinear, to_uint8
-from show1_engine.host import PlainRuntime
 from show1_engine.loading import load_model, load_text_encoder
 from show1_engine.models.autoencoder import VaeCodec
 from show1_engine.models.bundle import Show1Model
 from show1_engine.noise import generator, randn
-from show1_engine.sampling.loop import denoise, silent
+from show1_engine.progress import silent
+from show1_engine.runtime import PlainRuntime
+from show1_engine.sampling.loop import denoise
 from show1_engine.sampling.schedules import Schedule, make_scheduler
-from show1_engine.stages.common import predictor
 from show1_engine.stages.interpolate import InterpolateSettings, condition_of
 from show1_engine.stages.keyframes import KeyframeSettings, keyframes
 from show1_engine.stages.latent_expert_sr import LatentExpertSettings, latent_expert_sr
-from show1_engine.stages.pixel_sr import PixelSRSettings, first_frame_sr, upscale
+from show1_engine.stages.pixel_sr import PixelSRSettings, Upscaler, first_frame_sr
+from show1_engine.stages.settings import guidance
 
 CPU = torch.device("cpu")
 
@@ -58,7 +59,7 @@ _LOW_LEVEL = ("d_base_prompt_kw", "d_base_batch", "d_base_custom_timesteps")
 @pytest.mark.parametrize("case", of_kind("base", *_LOW_LEVEL), ids=lambda case: case["id"])
 def test_keyframes(case):
     tensors, p = reference.golden(case), case["params"]
-    settings = KeyframeSettings(p["width"], p["height"], p["num_frames"], p["steps"], p["guidance_scale"], p["seed"])
+    settings = KeyframeSettings(width=p["width"], height=p["height"], num_frames=p["num_frames"], steps=p["steps"], cfg=p["guidance_scale"], seed=p["seed"])
     frames = keyframes(model_of(case["model"], p.get("scheduler")), tensors["in.prompt_embeds"],
                        tensors["in.negative_prompt_embeds"], settings)
     if "out.frames_uint8" in tensors:
@@ -80,7 +81,7 @@ def test_keyframe_loop_takes_batches_texts_and_timesteps(case):
     source = generator(p["seed"])
     start = randn((len(positive), 3, p["num_frames"], p["height"], p["width"]), source, CPU)
     with torch.no_grad():
-        predict = predictor("test", model, positive, negative, p["guidance_scale"], CPU)
+        predict = guidance("test", model, positive, negative, p["guidance_scale"], device=CPU)
         out = denoise(predict, start, schedule_of(model, p), [source], silent)
     check(case, out, tensors["out.frames" if "out.frames" in tensors else "out.frames_pt"])
 
@@ -93,8 +94,8 @@ def test_interpolation_window(case):
     start = tensors["in.init_noise"] if p["init_noise"] else randn(pixels.shape, source, CPU)
     condition = condition_of(pixels[:, :, 0], pixels[:, :, -1])
     with torch.no_grad():
-        predict = predictor("test", model, tensors["in.prompt_embeds"], tensors["in.negative_prompt_embeds"],
-                            p["guidance_scale"], CPU)
+        predict = guidance("test", model, tensors["in.prompt_embeds"], tensors["in.negative_prompt_embeds"],
+                            p["guidance_scale"], device=CPU)
         out = denoise(predict, start, schedule_of(model, p), [source], silent, condition)
     check(case, out, tensors["out.frames"])
 
@@ -102,7 +103,7 @@ def test_interpolation_window(case):
 @pytest.mark.parametrize("case", of_kind("ifsr"), ids=lambda case: case["id"])
 def test_first_frame(case):
     tensors, p = reference.golden(case), case["params"]
-    settings = PixelSRSettings(p["steps"], p["guidance_scale"], p["noise_level"], p["seed"])
+    settings = PixelSRSettings(steps=p["steps"], cfg=p["guidance_scale"], noise_level=p["noise_level"], seed=p["seed"])
     low = from_model(tensors["in.image"].unsqueeze(2))
     frame = first_frame_sr(model_of(case["model"]), low, tensors["in.prompt_embeds"],
                            tensors["in.negative_prompt_embeds"], settings)
@@ -114,11 +115,12 @@ def test_first_frame(case):
 def test_pixel_sr_window(case):
     tensors, p = reference.golden(case), case["params"]
     model = model_of(case["model"], p.get("scheduler"))
-    settings = PixelSRSettings(p["steps"], p["guidance_scale"], p["noise_level"], p["seed"])
+    settings = PixelSRSettings(steps=p["steps"], cfg=p["guidance_scale"], noise_level=p["noise_level"], seed=p["seed"])
     with torch.no_grad():
-        out = upscale("test", model, tensors["in.image"], tensors["in.prompt_embeds"],
-                      tensors["in.negative_prompt_embeds"], settings, schedule_of(model, p),
-                      tensors.get("in.first_frame_cond"), silent)
+        low = tensors["in.image"]
+        upscaler = Upscaler(model, tensors["in.prompt_embeds"], tensors["in.negative_prompt_embeds"], settings,
+                            schedule=schedule_of(model, p), guided_timesteps=None, size=low.shape[2:])
+        out = upscaler.window(low, tensors.get("in.first_frame_cond"))
     check(case, out, tensors["out.frames"])
 
 
@@ -134,7 +136,7 @@ def test_latent_expert(case):
             seen["latents"] = latents
             return super().decode(latents)
 
-    settings = LatentExpertSettings(p["width"], p["height"], p["steps"], p["guidance_scale"], p["strength"], p["seed"])
+    settings = LatentExpertSettings(width=p["width"], height=p["height"], steps=p["steps"], cfg=p["guidance_scale"], strength=p["strength"], seed=p["seed"])
     encoder = load_text_encoder(reference.reference_root() / "models" / case["model"], PlainRuntime())
     text = encoder.encode([p["prompt"], p["negative_prompt"]])
     frames = latent_expert_sr(model, tensors["in.video_uint8"].float() / 255, text[:1], text[1:], settings,
@@ -168,8 +170,8 @@ def test_noised_condition_is_the_resized_input():
     level = torch.tensor([p["noise_level"]])
     condition = make_scheduler(model.noising_config).add_noise(target, noise, level)
     with torch.no_grad():
-        predict = predictor("test", model, tensors["in.prompt_embeds"], tensors["in.negative_prompt_embeds"],
-                            p["guidance_scale"], CPU, level)
+        predict = guidance("test", model, tensors["in.prompt_embeds"], tensors["in.negative_prompt_embeds"],
+                           p["guidance_scale"], device=CPU, noise_level=level)
         out = denoise(predict, start, schedule_of(model, p), [source], silent, condition)
     check(case, out, tensors["out.frames"])
 
@@ -182,11 +184,11 @@ def test_cascade(case, tmp_path):
     width, height = p["sr2_size_wh"]
     job = Cascade(
         _models(p["schedulers"], tmp_path), p["prompt"], p["negative_prompt_sr2"], reference=True,
-        keyframes=KeyframeSettings(p["width"], p["height"], p["keyframes"], steps["base"], scale["base"], p["seed"]),
-        interpolate=InterpolateSettings(steps["interp"], scale["interp"], p["seed"]),
-        first_frame=PixelSRSettings(steps["ifsr"], scale["ifsr"], noise["ifsr"], p["seed"]),
-        pixel_sr=PixelSRSettings(steps["sr1"], scale["sr1"], noise["sr1"], p["seed"]),
-        expert=LatentExpertSettings(width, height, steps["sr2"], scale["sr2"], p["sr2_strength"], p["seed"]))
+        keyframes=KeyframeSettings(width=p["width"], height=p["height"], num_frames=p["keyframes"], steps=steps["base"], cfg=scale["base"], seed=p["seed"]),
+        interpolate=InterpolateSettings(steps=steps["interp"], cfg=scale["interp"], seed=p["seed"]),
+        first_frame=PixelSRSettings(steps=steps["ifsr"], cfg=scale["ifsr"], noise_level=noise["ifsr"], seed=p["seed"]),
+        pixel_sr=PixelSRSettings(steps=steps["sr1"], cfg=scale["sr1"], noise_level=noise["sr1"], seed=p["seed"]),
+        expert=LatentExpertSettings(width=width, height=height, steps=steps["sr2"], cfg=scale["sr2"], strength=p["sr2_strength"], seed=p["seed"]))
     names = {"keyframes": "out.base", "interpolated": "out.interp", "first_frame": "out.sr1_image",
              "pixel_sr": "out.sr1", "latent_expert_sr": "out.sr2"}
     results = dict(cascade.run(job, PlainRuntime(), lambda name: silent))

@@ -5,9 +5,9 @@ import pytest
 import reference
 import torch
 
-from show1_engine.host import PlainRuntime
 from show1_engine.loading import load_text_encoder
 from show1_engine.models.text import caption
+from show1_engine.runtime import PlainRuntime
 
 
 def encoder_of(model: str):

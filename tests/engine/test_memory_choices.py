@@ -3,18 +3,18 @@ import pytest
 import reference
 import torch
 
-from show1_engine.errors import InputError
-from show1_engine.host import PlainHandle, PlainRuntime
-from show1_engine.loading import load_model
 from show1_engine.bundled import WEIGHTS
+from show1_engine.errors import InputError
+from show1_engine.loading import load_model
 from show1_engine.models.autoencoder import VaeCodec
 from show1_engine.models.bundle import Show1Model
 from show1_engine.models.memory import unet_bytes, vae_bytes
 from show1_engine.noise import generator
+from show1_engine.runtime import PlainHandle, PlainRuntime
 from show1_engine.sampling.presets import PRESETS
-from show1_engine.stages.common import layout, sharing
 from show1_engine.stages.interpolate import InterpolateSettings, interpolate
 from show1_engine.stages.keyframes import KeyframeSettings, keyframes
+from show1_engine.stages.plan import layout, sharing
 
 FRAMES = torch.rand(4, 8, 8, 3, generator=torch.Generator().manual_seed(0))
 
@@ -129,7 +129,7 @@ def test_presets_run_fewer_evaluations_and_say_so(models):
 
     report.plan = plans.append
     for name in PRESETS:
-        out = keyframes(model, *text(model), KeyframeSettings(8, 8, 2, steps=15, preset=name), report)
+        out = keyframes(model, *text(model), KeyframeSettings(width=8, height=8, num_frames=2, steps=15, preset=name), report)
         assert torch.isfinite(out).all()
         seen[name] = sum(models.forwards())
     assert seen == {"reference": 30, "balanced": 14, "fast": 6}
@@ -138,7 +138,7 @@ def test_presets_run_fewer_evaluations_and_say_so(models):
 
 def test_reference_is_what_the_widgets_say(models):
     model = models.load("show-1-base")
-    out = [keyframes(model, *text(model), KeyframeSettings(8, 8, 2, 4, **changes))
+    out = [keyframes(model, *text(model), KeyframeSettings(width=8, height=8, num_frames=2, steps=4, **changes))
            for changes in ({}, {"preset": "reference"}, {"guidance_start": 0.0, "guidance_end": 1.0})]
     assert torch.equal(out[0], out[1]) and torch.equal(out[0], out[2])
 
@@ -146,11 +146,11 @@ def test_reference_is_what_the_widgets_say(models):
 def test_guidance_in_an_interval(models):
     """Not at all is cfg 1; outside the interval only the prompt runs."""
     model = models.load("show-1-base")
-    none = keyframes(model, *text(model), KeyframeSettings(8, 8, 2, 4, guidance_start=0.5, guidance_end=0.5))
+    none = keyframes(model, *text(model), KeyframeSettings(width=8, height=8, num_frames=2, steps=4, guidance_start=0.5, guidance_end=0.5))
     assert models.forwards() == [1] * 4
-    assert (none - keyframes(model, *text(model), KeyframeSettings(8, 8, 2, 4, cfg=1.0))).abs().max() < 1e-5
+    assert (none - keyframes(model, *text(model), KeyframeSettings(width=8, height=8, num_frames=2, steps=4, cfg=1.0))).abs().max() < 1e-5
     models.forwards()
-    keyframes(model, *text(model), KeyframeSettings(8, 8, 2, 4, guidance_start=0.25, guidance_end=0.75))
+    keyframes(model, *text(model), KeyframeSettings(width=8, height=8, num_frames=2, steps=4, guidance_start=0.25, guidance_end=0.75))
     assert models.forwards() == [1, 2, 2, 1]
 
 
@@ -160,4 +160,4 @@ def test_guidance_in_an_interval(models):
 def test_wrong_choices_are_one_clear_line(models, changes, message):
     model = models.load("show-1-base")
     with pytest.raises(InputError, match=message):
-        keyframes(model, *text(model), KeyframeSettings(8, 8, 2, 4, **changes))
+        keyframes(model, *text(model), KeyframeSettings(width=8, height=8, num_frames=2, steps=4, **changes))

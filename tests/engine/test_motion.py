@@ -6,15 +6,15 @@ import reference
 import torch
 from safetensors.torch import save_file
 
-from show1_engine.errors import CheckpointError, InputError
-from show1_engine.host import PlainRuntime
-from show1_engine.loading import load_model
 from show1_engine.bundled import WEIGHTS
-from show1_engine.models.bundle import Show1Model
-from show1_engine.models.patches import Difference, LowRank
+from show1_engine.errors import CheckpointError, InputError
+from show1_engine.loading import load_model
 from show1_engine.lora.formats import SPELLINGS, lora_from, read_lora, spelled
 from show1_engine.lora.merging import MotionLora, with_motion
 from show1_engine.lora.targets import temporal_layers
+from show1_engine.models.bundle import Show1Model
+from show1_engine.models.patches import Difference, LowRank
+from show1_engine.runtime import PlainRuntime
 from show1_engine.stages.interpolate import InterpolateSettings, interpolate
 from show1_engine.stages.keyframes import KeyframeSettings, keyframes
 from show1_engine.stages.latent_expert_sr import LatentExpertSettings, latent_expert_sr
@@ -44,7 +44,7 @@ def lora(seed: int = 0, rank: int = 3, alpha: float | None = None, name: str = "
 
 
 def frames(model: Show1Model) -> torch.Tensor:
-    return keyframes(model, TEXT[:1], TEXT[1:], KeyframeSettings(16, 16, 3, steps=2, cfg=2.0))
+    return keyframes(model, TEXT[:1], TEXT[1:], KeyframeSettings(width=16, height=16, num_frames=3, steps=2, cfg=2.0))
 
 
 def equal(one: MotionLora, other: MotionLora) -> bool:
@@ -163,7 +163,7 @@ def test_interpolation():
 def test_latent_expert():
     changed = with_motion(model("show-1-sr2"), lora(name="show-1-sr2"), 1.0)
     images = torch.rand(2, 16, 16, 3, generator=torch.Generator().manual_seed(0))
-    settings = LatentExpertSettings(16, 16, steps=4, cfg=1.0)
+    settings = LatentExpertSettings(width=16, height=16, steps=4, cfg=1.0)
     before, after = (latent_expert_sr(m, images, TEXT[:1], TEXT[1:], settings) for m in (model("show-1-sr2"), changed))
     assert not torch.allclose(before, after, atol=1e-3)
 

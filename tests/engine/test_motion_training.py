@@ -7,25 +7,26 @@ import torch
 from safetensors.torch import load_file
 
 from show1_engine.__main__ import main
+from show1_engine.bundled import WEIGHTS
 from show1_engine.errors import InputError, ModelKindError
 from show1_engine.frames import to_model
-from show1_engine.host import PlainRuntime
 from show1_engine.loading import load_model
-from show1_engine.bundled import WEIGHTS
-from show1_micro.motions import clip as moving
-from show1_micro.world import Scene
-from show1_engine.models.bundle import Show1Model
-from show1_engine.training.adapters import Adapters
 from show1_engine.lora.formats import lora_from, spelled
 from show1_engine.lora.merging import with_motion
-from show1_engine.training.objectives import OBJECTIVES, debiased, frame_difference
-from show1_engine.training.motion import MotionTraining, TrainSettings, decisive_timesteps, recoloured
+from show1_engine.models.bundle import Show1Model
 from show1_engine.noise import generator
+from show1_engine.progress import silent
+from show1_engine.runtime import PlainRuntime
 from show1_engine.sampling.inversion import invert, mixed
-from show1_engine.sampling.loop import denoise, silent
+from show1_engine.sampling.loop import denoise
 from show1_engine.sampling.schedules import Schedule
 from show1_engine.stages.keyframes import KeyframeSettings, keyframes
+from show1_engine.training.adapters import Adapters
+from show1_engine.training.motion import MotionTraining, TrainSettings, decisive_timesteps, recoloured
+from show1_engine.training.objectives import OBJECTIVES, debiased, frame_difference
 from show1_engine.video import write_mp4
+from show1_micro.motions import clip as moving
+from show1_micro.world import Scene
 
 TEXT = torch.randn(2, 77, 64, generator=torch.Generator().manual_seed(1))
 QUICK = TrainSettings(steps=3, rank=2, window=4, gradient_checkpointing=False)
@@ -40,7 +41,7 @@ def model(name: str = "show-1-base") -> Show1Model:
 
 
 def frames(model: Show1Model, **settings) -> torch.Tensor:
-    return keyframes(model, TEXT[:1], TEXT[1:], KeyframeSettings(16, 16, 3, steps=2, cfg=1.0), **settings)
+    return keyframes(model, TEXT[:1], TEXT[1:], KeyframeSettings(width=16, height=16, num_frames=3, steps=2, cfg=1.0), **settings)
 
 
 def trained(images: torch.Tensor = CLIP, name: str = "show-1-base", report=silent, **changes) -> MotionTraining:
@@ -196,7 +197,7 @@ def test_on_weights_of_an_inference_mode():
         training = MotionTraining(own, CLIP, TEXT[:1], QUICK)
         training.run()
         assert torch.isfinite(keyframes(with_motion(own, training.lora, 1.0), TEXT[:1], TEXT[1:],
-                                        KeyframeSettings(16, 16, 2, steps=1))).all()
+                                        KeyframeSettings(width=16, height=16, num_frames=2, steps=1))).all()
 
 
 @pytest.mark.parametrize("changes, message", [

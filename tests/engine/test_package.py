@@ -39,8 +39,8 @@ def test_generate(tmp_path):
 
 
 def test_a_converted_file_gives_the_same_frames(tmp_path):
-    from show1_engine.host import PlainRuntime
     from show1_engine.loading import load_model
+    from show1_engine.runtime import PlainRuntime
 
     source = reference.reference_root() / "models" / "show-1-sr2"
     target = tmp_path / "show-1-sr2.safetensors"

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 
 from show1_engine.errors import InputError, ModelKindError
-from show1_engine.host import PlainRuntime
 from show1_engine.loading import load_model
 from show1_engine.models.bundle import Show1Model
-from show1_engine.sampling.loop import silent
+from show1_engine.progress import silent
+from show1_engine.runtime import PlainRuntime
 from show1_engine.sampling.windows import chained_windows, original_windows
 from show1_engine.stages.interpolate import InterpolateSettings, interpolate
 from show1_engine.stages.keyframes import KeyframeSettings, keyframes
@@ -41,11 +41,11 @@ def run_keyframes(**settings) -> Tensor:
 
 def run_interpolate(images: Tensor, steps: int = 2, report=silent, **settings) -> Tensor:
     return interpolate(model("show-1-interpolation"), images, *text("show-1-interpolation"),
-                       InterpolateSettings(steps, **settings), report)
+                       InterpolateSettings(steps=steps, **settings), report)
 
 
 def run_pixel_sr(images: Tensor, steps: int = 2, report=silent, **options) -> Tensor:
-    return pixel_sr(model("show-1-sr1"), images, *text("show-1-sr1"), PixelSRSettings(steps), report=report, **options)
+    return pixel_sr(model("show-1-sr1"), images, *text("show-1-sr1"), PixelSRSettings(steps=steps), report=report, **options)
 
 
 def run_expert(images: Tensor, report=silent, **settings) -> Tensor:
@@ -169,7 +169,7 @@ def test_first_frame_is_followed_or_refused():
 
 def test_texts_of_unequal_length():
     positive, negative = text("show-1-base")
-    short = keyframes(model("show-1-base"), positive, negative[:, :20], KeyframeSettings(8, 8, 2, 2))
+    short = keyframes(model("show-1-base"), positive, negative[:, :20], KeyframeSettings(width=8, height=8, num_frames=2, steps=2))
     assert torch.isfinite(short).all()
 
 
@@ -183,11 +183,11 @@ def test_texts_of_unequal_length():
     (lambda: run_interpolate(torch.full((2, 4, 8, 3), torch.nan)), "NaN or infinite values in frame 0"),
     (lambda: run_pixel_sr(torch.zeros(0, 4, 8, 3)), r"'images' has shape \(0, 4, 8, 3\)"),
     (lambda: run_pixel_sr(torch.zeros(4, 8, 3)), r"'images' has shape \(4, 8, 3\)"),
-    (lambda: first_frame_sr(model("IF-II-L-v1.0"), clip(1, 4, 8), *text("show-1-sr1"), PixelSRSettings(2, 4.0, 1000)),
+    (lambda: first_frame_sr(model("IF-II-L-v1.0"), clip(1, 4, 8), *text("show-1-sr1"), PixelSRSettings(steps=2, cfg=4.0, noise_level=1000)),
      "'first_frame_noise_level' is 1000"),
     (lambda: run_expert(clip(1, 16, 16), strength=1.5), "'strength' is 1.5"),
     (lambda: run_expert(clip(1, 16, 16), width=-8), "is negative"),
-    (lambda: keyframes(model("show-1-base"), *text("show-1-sr2"), KeyframeSettings(8, 8, 2, 2)),
+    (lambda: keyframes(model("show-1-base"), *text("show-1-sr2"), KeyframeSettings(width=8, height=8, num_frames=2, steps=2)),
      "'positive' is 32 wide, but 'show-1-base' reads text 64 wide"),
 ])
 def test_a_wrong_value_is_one_clear_line(call, message):
@@ -198,7 +198,7 @@ def test_a_wrong_value_is_one_clear_line(call, message):
 def test_a_wrong_model_is_named():
     with pytest.raises(ModelKindError, match=r"Show1Interpolate needs an interpolation model \(7 input channels\); "
                                              r"'show-1-base' is a keyframe model \(3 input channels\)"):
-        interpolate(model("show-1-base"), clip(2, 4, 8), *text("show-1-base"), InterpolateSettings(2))
+        interpolate(model("show-1-base"), clip(2, 4, 8), *text("show-1-base"), InterpolateSettings(steps=2))
 
 
 def test_frames_are_not_clamped_between_stages():

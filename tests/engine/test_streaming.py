@@ -81,8 +81,8 @@ def test_interpolate_multiplies_the_rate(clip, tmp_path):
 def test_pieces_give_what_the_whole_gives(clip, monkeypatch, tmp_path):
     """113 frames are two pieces of eight windows: the same frames as in one go."""
     from show1_engine.commands.process import UPSCALE
-    from show1_engine.host import PlainRuntime
     from show1_engine.loading import load_model
+    from show1_engine.runtime import PlainRuntime
     from show1_engine.stages.pixel_sr import PixelSRSettings, pixel_sr
 
     model = load_model(reference.reference_root() / "models" / "show-1-sr1", PlainRuntime())

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from reference import case_id, cases, golden, reference_root, unpack
 
 from tests.goldens import pack

@@ -19,8 +19,10 @@ import comfy.text_encoders.t5  # noqa: E402
 import torch  # noqa: E402
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel  # noqa: E402
 
-from show1_engine.host import ComfyRuntime, PlainRuntime, encode_with_clip  # noqa: E402
+from show1_engine.host.memory import ComfyRuntime
+from show1_engine.host.text import encode_with_clip  # noqa: E402
 from show1_engine.loading import load_text_encoder  # noqa: E402
+from show1_engine.runtime import PlainRuntime
 
 PROMPTS = ["", "A burning lamborghini driving on rainbow.", "  a (red:1.3) fox, HIGH quality  ",
            "the camera moves through the forest, over the river and past the old castle, " * 10]

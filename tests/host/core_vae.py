@@ -13,7 +13,8 @@ comfy.cli_args.args.cpu = True
 import comfy.sd  # noqa: E402
 import torch  # noqa: E402
 
-from show1_engine.host import ComfyRuntime, ComfyVae  # noqa: E402
+from show1_engine.host.memory import ComfyRuntime
+from show1_engine.host.vae import ComfyVae  # noqa: E402
 from show1_engine.models import autoencoder  # noqa: E402
 from show1_engine.noise import generator  # noqa: E402
 

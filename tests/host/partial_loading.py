@@ -16,7 +16,7 @@ import torch  # noqa: E402
 from pretend_gpu import PretendGPU  # noqa: E402
 
 from show1_engine.checkpoints.find import cascade_in  # noqa: E402
-from show1_engine.host import ComfyRuntime  # noqa: E402
+from show1_engine.host.memory import ComfyRuntime  # noqa: E402
 from show1_engine.loading import load_model, load_text_encoder  # noqa: E402
 from show1_engine.models import unet  # noqa: E402
 from show1_engine.models.kinds import FIRST_FRAME_SR, INTERPOLATION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR  # noqa: E402
@@ -27,11 +27,11 @@ from show1_engine.stages.pixel_sr import PixelSRSettings, first_frame_sr, pixel_
 
 FRAMES = torch.rand(3, 16, 24, 3, generator=torch.Generator().manual_seed(0))
 STAGES = {
-    KEYFRAMES: lambda m, t, report: keyframes(m, *t, KeyframeSettings(24, 16, 3, steps=2), report=report),
+    KEYFRAMES: lambda m, t, report: keyframes(m, *t, KeyframeSettings(width=24, height=16, num_frames=3, steps=2), report=report),
     INTERPOLATION: lambda m, t, report: interpolate(m, FRAMES, *t, InterpolateSettings(steps=2), report=report),
     FIRST_FRAME_SR: lambda m, t, report: first_frame_sr(m, FRAMES, *t, PixelSRSettings(steps=2), report=report),
     PIXEL_SR: lambda m, t, report: pixel_sr(m, FRAMES, *t, PixelSRSettings(steps=2), report=report),
-    LATENT_EXPERT: lambda m, t, report: latent_expert_sr(m, FRAMES, *t, LatentExpertSettings(48, 32, steps=3),
+    LATENT_EXPERT: lambda m, t, report: latent_expert_sr(m, FRAMES, *t, LatentExpertSettings(width=48, height=32, steps=3),
                                                          report=report),
 }
 BUDGETS = (10.0, 0.4, 0.01)       # room for weights, in units of the model's own

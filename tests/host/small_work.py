@@ -1,11 +1,11 @@
 """The GPU protocol's workload at micro size."""
 from benchmarks import gpu
-from show1_micro import configs
 from show1_engine.models.kinds import FIRST_FRAME_SR, INTERPOLATION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
 from show1_engine.stages.interpolate import InterpolateSettings
 from show1_engine.stages.keyframes import KeyframeSettings
 from show1_engine.stages.latent_expert_sr import LatentExpertSettings
 from show1_engine.stages.pixel_sr import PixelSRSettings
+from show1_micro import configs
 
 
 def small_work() -> gpu.Workload:
@@ -14,5 +14,5 @@ def small_work() -> gpu.Workload:
     for side in ("down_block_types", "up_block_types"):
         flat[side] = [name.replace("3D", "2D") for name in flat[side]]
     return gpu.Workload({**unets, FIRST_FRAME_SR: flat}, configs.vae_config(), configs.t5_config(),
-                        KeyframeSettings(8, 8, 2, 6, 2.0), InterpolateSettings(6, 2.0), PixelSRSettings(2, 2.0),
-                        PixelSRSettings(2, 2.0), LatentExpertSettings(32, 32, 6, 2.0))
+                        KeyframeSettings(width=8, height=8, num_frames=2, steps=6, cfg=2.0), InterpolateSettings(steps=6, cfg=2.0), PixelSRSettings(steps=2, cfg=2.0),
+                        PixelSRSettings(steps=2, cfg=2.0), LatentExpertSettings(width=32, height=32, steps=6, cfg=2.0))

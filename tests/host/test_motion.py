@@ -7,9 +7,9 @@ from comfyui_server import Server
 from graphs import Graph, Link, out, run_graph
 from safetensors.torch import load_file, save_file
 
+from show1_engine.video import write_mp4
 from show1_micro.motions import clip as moving
 from show1_micro.world import Scene
-from show1_engine.video import write_mp4
 
 MODEL = "micro/show-1-base"
 CLIP = moving(Scene("square", "blue", "right", "white", "plain"), "orbit", 10, 16)

@@ -22,8 +22,9 @@ import comfy.model_patcher as patchers  # noqa: E402
 import comfy_execution.caching as caching  # noqa: E402
 import torch  # noqa: E402
 
-from show1_engine.host import ComfyHandle, ComfyRuntime, PlainRuntime  # noqa: E402
+from show1_engine.host.memory import ComfyHandle, ComfyRuntime
 from show1_engine.loading import load_model, load_text_encoder  # noqa: E402
+from show1_engine.runtime import PlainRuntime  # noqa: E402
 
 MORE_THAN_THERE_IS = 1 << 60    # bytes of memory wanted: everything is let go
 EXPERT = "show-1-sr2"

@@ -4,14 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from show1_engine.host import PlainRuntime
+from show1_engine.bundled import SETTINGS, WEIGHTS
 from show1_engine.loading import load_model, load_text_encoder
-from show1_engine.bundled import SETTINGS
+from show1_engine.runtime import PlainRuntime
+from show1_engine.stages.pixel_sr import PixelSRSettings, pixel_sr
 from show1_micro.evaluate import psnr
-from show1_engine.bundled import WEIGHTS
 from show1_micro.recogniser import read_clip
 from show1_micro.world import Scene, frame_times, render
-from show1_engine.stages.pixel_sr import PixelSRSettings, pixel_sr
 
 FRAMES, LOW, WIDE = 32, 16, 32
 SCENE = Scene("circle", "red", "right", "grey", "striped", travel=0.36)

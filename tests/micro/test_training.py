@@ -5,16 +5,23 @@ import json
 import pytest
 import torch
 
+from show1_engine.models.layers import TemporalConv
 from show1_micro import vocabulary
-from show1_micro.batches import (LatentPool, _cut, captions, interpolation_condition,
-                                 keyframe_clips, pixel_sr_clips, sr_condition)
+from show1_micro.batches import (
+    LatentPool,
+    _cut,
+    captions,
+    interpolation_condition,
+    keyframe_clips,
+    pixel_sr_clips,
+    sr_condition,
+)
 from show1_micro.configs import FRAMES, KEYFRAME_SIZE, REPOSITORIES, SR_SIZE, unet_config
 from show1_micro.diffusion import cosine_alphas, linear_alphas, loss_weight
 from show1_micro.initial import clock_readings, initial_unet, wind_clock
 from show1_micro.text import Captions
 from show1_micro.train import Trainer, batch_loss, spatial_only
 from show1_micro.untrained import write_untrained
-from show1_engine.models.layers import TemporalConv
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import folder_paths
 from comfy_api.latest import ComfyExtension, io
 from safetensors.torch import load_file, save_file
 
-
 # By another name: what scans a checkout for nodes must not list these two as the pack's own.
 _Node = io.ComfyNode
 

@@ -1,71 +1,20 @@
-"""What the stages share: progress over several runs, previews, text in place."""
+"""The plan of a run: its steps, its tiles, what shares a forward and how much memory that needs."""
 
-import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
-from einops import rearrange
-from torch import Tensor
 
 from ..errors import InputError
 from ..models.bundle import Show1Model
-from ..models.kinds import LATENT_EXPERT
 from ..models.memory import unet_bytes
-from ..sampling.loop import Predict, Preview, Report, guided
+from ..progress import counted, gigabytes
 from ..sampling.presets import guided_part, preset, steps_of
-from ..sampling.schedules import Schedule, with_sampler
+from ..sampling.samplers import Predict, with_sampler
+from ..sampling.schedules import Schedule
 from ..sampling.tiles import blended, smallest, tile_side, tiles
 from ..sampling.windows import Span
-
-log = logging.getLogger(__name__)
-
-
-def announce(report: Report, stage: str, text: str) -> None:
-    """The plan of a run: one line in the log, and on the node where there is one."""
-    log.info("%s: %s", stage, text)
-    plan = getattr(report, "plan", None)
-    if plan is not None:
-        plan(text)
-
-
-def counted(number: int, what: str) -> str:
-    """"1 window", "2 windows"."""
-    return f"{number} {what}" + ("" if number == 1 else "s")
-
-
-def gigabytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
-
-
-def shifted(report: Report, done: int, total: int) -> Report:
-    """report() for one of several runs that share a progress bar of `total` steps, `done` of them before it."""
-    def part(step: int, _: int, preview: Preview | None = None) -> None:
-        report(done + step, total, preview)
-
-    part.plan = getattr(report, "plan", None)
-    return part
-
-
-def previewing(report: Report, to_frames: Callable[[Tensor], Tensor]) -> Report:
-    """report() whose previews are frames (F, H, W, 3) made from the predicted clean sample."""
-    return lambda step, total, preview=None: report(step, total, preview and (lambda: to_frames(preview())))
-
-
-def pixel_frames(video: Tensor) -> Tensor:
-    """(B, 3, F, H, W) in [-1, 1] -> all frames in a row (B*F, H, W, 3) in [0, 1]."""
-    return rearrange(video[:, :3] / 2 + 0.5, "b c f h w -> (b f) h w c").clamp(0, 1)
-
-
-class Sampling(Protocol):
-    """What every stage's settings say about its steps."""
-
-    steps: int
-    sampler: str
-    preset: str
-    guidance_start: float
-    guidance_end: float
+from .settings import StageSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,19 +22,19 @@ class Steps:
     """A run's schedule and the timesteps on it that are guided. `asked` steps became fewer by a preset."""
 
     schedule: Schedule
-    guided: frozenset[int]
+    guided_timesteps: frozenset[int]
     preset: str
     asked: int
 
     @classmethod
-    def of(cls, stage: str, model: Show1Model, s: Sampling, strength: float = 1.0) -> "Steps":
+    def of(cls, stage: str, model: Show1Model, s: StageSettings, strength: float = 1.0) -> "Steps":
         if not 0 <= s.guidance_start <= s.guidance_end <= 1:
             raise InputError(f"{stage}: guidance from {s.guidance_start} to {s.guidance_end} is no stretch of the run; "
                              "use shares of its steps, 0 <= start <= end <= 1")
         chosen = preset(s.preset)
         sampler = chosen.sampler if s.sampler == "default" else s.sampler
         config = with_sampler(model.scheduler_config, sampler)
-        schedule = Schedule(config, steps_of(chosen, s.steps), strength=strength)
+        schedule = Schedule(config, steps_of(chosen, s.steps), strength=strength, sampler=sampler)
         start, end = max(s.guidance_start, chosen.guided[0]), min(s.guidance_end, chosen.guided[1])
         return cls(schedule, guided_part(schedule.timesteps, start, end), s.preset, s.steps)
 
@@ -95,19 +44,9 @@ class Steps:
     def told(self, runs: int = 1) -> str:
         """"75 steps", "25 steps (fast instead of 75, guided in 12)"; `runs` times over."""
         fewer = "" if self.preset == "reference" else f"{self.preset} instead of {runs * self.asked}, "
-        part = "" if len(self.guided) == len(self) else f"guided in {runs * len(self.guided)}, "
+        part = "" if len(self.guided_timesteps) == len(self) else f"guided in {runs * len(self.guided_timesteps)}, "
         why = (fewer + part).removesuffix(", ")
         return counted(runs * len(self), "step") + (f" ({why})" if why else "")
-
-
-def predictor(stage: str, model: Show1Model, positive: Tensor, negative: Tensor, cfg: float, device: torch.device,
-              labels: Tensor | None = None, windows: int = 1, at_once: int | None = None,
-              where: Collection[int] | None = None) -> Predict:
-    """The model as a guided noise predictor; see sampling.loop.guided."""
-    texts = [model.text(stage, name, states, device) for name, states in
-             (("positive", positive), ("negative", negative))]
-    channels = 4 if model.kind == LATENT_EXPERT else 3
-    return guided(model.network, *texts, cfg, model.unet.dtype, channels, labels, windows, at_once, where)
 
 
 @dataclass(frozen=True)
@@ -158,13 +97,3 @@ def sharing(samples: int, fits: Callable[[int], bool]) -> int:
     """How many of the samples share a forward: all, or as many as fit in the fewest equal parts, at least one."""
     parts = next((n for n in range(1, samples) if fits(-(-samples // n))), samples)
     return -(-samples // parts)
-
-
-def check_noise_level(stage: str, name: str, level: int) -> None:
-    if not 0 <= level <= 999:
-        raise InputError(f"{stage}: '{name}' is {level}; a noise level is a timestep, 0 (clean) to 999 (pure noise)")
-
-
-def halves(cfg: float) -> int:
-    """How many samples one video costs per step: classifier-free guidance runs two."""
-    return 2 if cfg > 1 else 1

@@ -1,0 +1,1 @@
+"""ComfyUI and nothing else: the only modules of the engine that know it."""

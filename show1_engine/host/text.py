@@ -1,0 +1,77 @@
+"""Text through ComfyUI: its own encoder networks, and core CLIP objects."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..models.text import caption, fixed
+
+
+class HostText(nn.Module):
+    """The host's own T5 and CLIP text model as `network(ids, mask)`: castable, fp8 included."""
+
+    def __init__(self, kind: str, config: dict[str, Any]):
+        super().__init__()
+        import comfy.clip_model
+        import comfy.ops
+        import comfy.text_encoders.t5
+
+        self.kind = kind
+        cls = {"t5": comfy.text_encoders.t5.T5, "clip": comfy.clip_model.CLIPTextModel}[kind]
+        config = {"dense_act_fn": "gelu_pytorch_tanh", "is_gated_act": True, **config}
+        if config["dense_act_fn"] == "gelu_new":  # the same tanh approximation by its other name
+            config["dense_act_fn"] = "gelu_pytorch_tanh"
+        self.model = cls(config, torch.float32, "meta", comfy.ops.manual_cast)
+        if kind == "clip":
+            self.model.text_projection = nn.Identity()  # the pooled output is not used
+            vocabulary, width = config["vocab_size"], config["hidden_size"]  # the class assumes OpenAI's vocabulary
+            self.model.set_input_embeddings(comfy.ops.manual_cast.Embedding(vocabulary, width, device="meta"))
+
+    def forward(self, ids: Tensor, mask: Tensor | None) -> Tensor:
+        if self.kind == "t5":
+            return self.model(ids, attention_mask=mask, dtype=torch.float32)[0]
+        return self.model(ids)[0]
+
+
+def encode_with_clip(clip: Any, texts: list[str], clean_caption: bool = False) -> Tensor:
+    """Text states (len(texts), 77, width) from a core CLIP that holds T5 v1.1 XXL or OpenCLIP-H.
+
+    Equal to our own text encoders on the same weights: 77 tokens, no prompt weights, pads kept, masked inside T5 only.
+    """
+    clip.cond_stage_model.reset_clip_options()  # a "CLIP set last layer" is for other models
+    held = {"t5xxl": "t5xxl", "h": "clip_h"}  # token key -> attribute
+    key = next((key for key, name in held.items() if hasattr(clip.cond_stage_model, name)), None)
+    if key is None:
+        raise InputError("Show1TextEncode: this CLIP holds neither T5 v1.1 XXL (pixel stages) nor OpenCLIP-H (latent "
+                         "expert); load a t5xxl file with CLIPLoader, or use Show1LoadTextEncoder")
+    encoder = getattr(clip.cond_stage_model, held[key])
+    clip.load_model()
+    states = []
+    for text in texts:
+        text = caption(text, clean_caption) if key == "t5xxl" else fixed(text)
+        tokens = clip.tokenize(text, disable_weights=True)[key]
+        special = encoder.special_tokens
+        states.append(_encode_tokens(encoder, _cut_to_77(tokens, special.get("start"), special["end"])))
+    return torch.cat(states).float().cpu()
+
+
+def _cut_to_77(chunks: list[list[tuple]], start: int | None, end: int) -> list[list[tuple]]:
+    """The host's token chunks of any length as one of 77: the text cut short, its end token, pads of id 0."""
+    text = []
+    for chunk in chunks:
+        ids = [pair[0] for pair in chunk]
+        text += ids[start is not None:ids.index(end) if end in ids else len(ids)]
+    ids = ([] if start is None else [start]) + text
+    ids = ids[:76] + [end]
+    return [[(token, 1.0) for token in ids + [0] * (77 - len(ids))]]
+
+
+def _encode_tokens(encoder: Any, tokens: list[list[tuple]]) -> Tensor:
+    before = encoder.enable_attention_masks, encoder.zero_out_masked
+    encoder.enable_attention_masks, encoder.zero_out_masked = hasattr(encoder.transformer, "shared"), False
+    try:
+        return encoder.encode_token_weights(tokens)[0]
+    finally:
+        encoder.enable_attention_masks, encoder.zero_out_masked = before

@@ -1,0 +1,90 @@
+"""What a user sees of a running node: progress bar, preview, time left; and cancelling."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..frames import small_sheet
+from ..progress import Clock, duration
+
+
+class ComfyReport:
+    """A report() that moves the node's progress bar, shows the clip so far and the time left, and stops where the user
+    cancels. `plan` says beforehand what is going to be done."""
+
+    def __init__(self) -> None:
+        import comfy.utils
+
+        self._bar = comfy.utils.ProgressBar(1)  # every update says its total
+        self._plan, self._clock, self._shown = "", Clock(), 0.0
+
+    def plan(self, text: str) -> None:
+        self._plan = text
+        show_text(text)
+
+    def __call__(self, step: int, total: int, preview: Any = None) -> None:
+        import comfy.model_management as mm
+
+        mm.throw_exception_if_processing_interrupted()
+        self._bar.update_absolute(step, total, _picture(preview()) if preview else None)
+        left = self._clock.left(step, total)
+        if left is not None and (time.monotonic() - self._shown > 1 or step == total):
+            self._shown = time.monotonic()
+            show_text(f"step {step} of {total}, {duration(left)} left\n{self._plan}")  # the node shows two lines
+
+
+def show_text(text: str) -> None:
+    """Text on the node that is running."""
+    from comfy_execution.utils import get_executing_context
+    from server import PromptServer
+
+    context = get_executing_context()
+    if context is not None and getattr(PromptServer, "instance", None) is not None:
+        PromptServer.instance.send_progress_text(text, context.node_id)
+
+
+def cancelled() -> type[BaseException]:
+    """What a report() raises where the user cancels.
+
+    An Exception up to 0.26, a BaseException from 0.27 on: whoever handles it names it, and what has
+    to be undone stands in a `finally`.
+    """
+    from comfy.model_management import InterruptProcessingException
+
+    return InterruptProcessingException
+
+
+def download_report() -> Callable[[int, int, str], None]:
+    """A report(done, total, text) that moves the node's bar, shows the text on it, and stops where the user cancels."""
+    import comfy.model_management as mm
+    import comfy.utils
+
+    bar = comfy.utils.ProgressBar(1)
+
+    def report(done: int, total: int, text: str) -> None:
+        mm.throw_exception_if_processing_interrupted()
+        bar.update_absolute(done, total)
+        show_text(text)
+
+    return report
+
+
+def _picture(frames: Tensor) -> tuple[str, Any, int]:
+    """Frames (F, H, W, 3) as the host's preview: one contact sheet, its longer side 512 pixels."""
+    from PIL import Image
+
+    return "JPEG", Image.fromarray(small_sheet(frames).numpy()), 512
+
+
+def to_output(images: Tensor) -> Tensor:
+    """Frames where the host keeps what flows along links, in the dtype it keeps them in.
+
+    That is float32, or on newer hosts float16 where the user asks for it (--fp16-intermediates).
+    """
+    import comfy.model_management as mm
+
+    dtype = mm.intermediate_dtype() if hasattr(mm, "intermediate_dtype") else torch.float32
+    return images.to(mm.intermediate_device(), dtype)

@@ -1,0 +1,100 @@
+"""Samplers: how a sample is walked down a schedule. Each is one function that owns its steps.
+
+A sampler asks the model as often as it likes. The released ones are diffusers' schedulers, which are the
+reference; CONTRIBUTING.md says how to add one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from ..errors import InputError
+from ..progress import Report
+from .schedules import Schedule
+
+Predict = Callable[[Tensor, int], Tensor]  # (sample, timestep) -> noise and variance
+Run = Callable[[Predict, Tensor, Schedule, list[Generator], Report], Tensor]
+
+
+def scheduled(predict: Predict, start: Tensor, schedule: Schedule, sources: list[Generator], report: Report) -> Tensor:
+    """One evaluation a step, stepped by the schedule's diffusers scheduler; each window by its own."""
+    steppers = [schedule.stepper() for _ in sources]
+    sample = start
+    for i, timestep in enumerate(schedule.timesteps):
+        prediction = predict(sample, timestep)
+        preview = partial(steppers[0].predict_clean, prediction, timestep, sample)
+        rows = zip(steppers, prediction.chunk(len(sources)), sample.chunk(len(sources)), sources)
+        sample = torch.cat([stepper.step(p, timestep, x, source) for stepper, p, x, source in rows])
+        report(i + 1, len(schedule.timesteps), preview)
+    return sample
+
+
+def heun(predict: Predict, start: Tensor, schedule: Schedule, sources: list[Generator], report: Report) -> Tensor:
+    """Heun's method on the probability-flow ODE, two evaluations a step (Karras et al. 2022, algorithm 1).
+
+    In x / sqrt(alpha) the ODE is dx = noise dsigma, with sigma the noise over the signal. The step is taken
+    with the mean of the noise at both its ends; the last one, to no noise at all, with that at its start.
+    Clean samples are clipped or thresholded as the scheduler's config says. No noise is drawn on the way.
+    """
+    stepper, timesteps = schedule.stepper(), schedule.timesteps
+    sample = start
+    for i, timestep in enumerate(timesteps):
+        here = stepper.noise_to_signal(timestep)
+        prediction = predict(sample, timestep)
+        clean = stepper.thresholded(stepper.predict_clean(prediction, timestep, sample))
+        if i + 1 == len(timesteps):
+            sample = clean
+        else:
+            after = timesteps[i + 1]
+            there = stepper.noise_to_signal(after)
+            scaled = sample / stepper.signal(timestep)
+            slope = (scaled - clean) / here
+            trial = (scaled + (there - here) * slope) * stepper.signal(after)
+            second = stepper.thresholded(stepper.predict_clean(predict(trial, after), after, trial))
+            second_slope = (trial / stepper.signal(after) - second) / there
+            scaled = scaled + (there - here) * (slope + second_slope) / 2
+            sample = scaled * stepper.signal(after)
+        report(i + 1, len(timesteps), lambda clean=clean: clean)
+    return sample
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A way down, and what it changes of the checkpoint's scheduler config."""
+
+    run: Run = scheduled
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "default": Sampler(),
+    "dpmpp_2m": Sampler(changes={
+        "_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "dpmsolver++", "solver_order": 2,
+        "solver_type": "midpoint", "lower_order_final": True, "timestep_spacing": "linspace"}),
+    "ddpm": Sampler(changes={"_class_name": "DDPMScheduler", "timestep_spacing": "leading"}),
+    "ddim": Sampler(changes={
+        "_class_name": "DDIMScheduler", "timestep_spacing": "leading", "set_alpha_to_one": False}),
+    "heun": Sampler(run=heun),
+}
+_COSINE_LAMBDA_CLIP = -5.1  # as published: a cosine schedule's first timesteps are too noisy to predict x0 from
+
+
+def sampler_of(name: str) -> Sampler:
+    """The sampler of that name; InputError if there is none."""
+    if name not in SAMPLERS:
+        raise InputError(f"sampler '{name}' is not known; choose one of {', '.join(SAMPLERS)}")
+    return SAMPLERS[name]
+
+
+def with_sampler(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """The scheduler config with another sampler on the same noise schedule; "default" keeps the checkpoint's."""
+    changed = {**config, **sampler_of(name).changes}
+    if name == "dpmpp_2m" and config.get("beta_schedule") == "squaredcos_cap_v2":
+        changed.setdefault("lambda_min_clipped", _COSINE_LAMBDA_CLIP)
+    if name == "ddpm" and "variance_type" not in config:
+        changed["variance_type"] = "fixed_small"
+    return changed

@@ -1,0 +1,55 @@
+"""What the settings of all stages share, and how they are checked and turned into guidance."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..models.bundle import Show1Model
+from ..models.kinds import LATENT_EXPERT
+from ..sampling.guidance import Guidance
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSettings:
+    """How a stage samples. Every stage sets the released inference script's defaults.
+
+    steps: sampling steps, 1 to 1000.
+    cfg: classifier-free guidance scale, 0 to 50; up to 1 there is no guidance and half the time.
+    seed: of all noise; the same seed, inputs and device give the same frames.
+    sampler: "default" follows the checkpoint's scheduler config; see sampling.samplers for the others.
+    preset: fewer steps and guidance in part of them; see sampling.presets.
+    guidance_start: share of the steps, 0 to 1, after which guidance begins.
+    guidance_end: share of the steps, 0 to 1, after which it ends.
+    """
+
+    steps: int
+    cfg: float
+    seed: int = 0
+    sampler: str = "default"
+    preset: str = "reference"
+    guidance_start: float = 0.0
+    guidance_end: float = 1.0
+
+
+def samples_per_video(cfg: float) -> int:
+    """How many samples one video costs per step: classifier-free guidance runs two."""
+    return 2 if cfg > 1 else 1
+
+
+def check_noise_level(stage: str, name: str, level: int) -> None:
+    """InputError unless `level` is a timestep of the noising schedule."""
+    if not 0 <= level <= 999:
+        raise InputError(f"{stage}: '{name}' is {level}; a noise level is a timestep, 0 (clean) to 999 (pure noise)")
+
+
+def guidance(stage: str, model: Show1Model, positive: Tensor, negative: Tensor, cfg: float, *,
+             device: torch.device, noise_level: Tensor | None = None, at_once: int | None = None,
+             guided_timesteps: frozenset[int] | None = None) -> Guidance:
+    """The model as a guided noise predictor on the device; InputError if it reads other text."""
+    texts = [model.text(stage, name, states, device)
+             for name, states in (("positive", positive), ("negative", negative))]
+    channels = 4 if model.kind == LATENT_EXPERT else 3
+    return Guidance(model.network, *texts, cfg, dtype=model.unet.dtype, channels=channels, noise_level=noise_level,
+                    at_once=at_once, guided_timesteps=guided_timesteps)
