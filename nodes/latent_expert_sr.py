@@ -37,14 +37,14 @@ class Show1LatentExpertSR(io.ComfyNode):
             description="Enlarges a clip, noises it part of the way and denoises it in latent space: cheap high "
                         "resolution with new detail.",
             search_aliases=["show1", "show-1", "video upscale", "video to video", "refine"],
-            inputs=[model_input("A latent expert (show-1-sr2)"),
+            inputs=[model_input("A latent expert: show-1-sr2, zeroscope_v2_XL or another of that type"),
                     images_input(),
                     positive_input("OpenCLIP"),
                     negative_input("The released script says \"low resolution, blur\" here."),
                     io.Int.Input("width", default=576, min=0, max=8192,
-                                 tooltip=f"Pixels, up to 8192; trained on 576. {follow}"),
+                                 tooltip=f"Pixels, up to 8192; show-1-sr2 was trained on 576. {follow}"),
                     io.Int.Input("height", default=320, min=0, max=8192,
-                                 tooltip=f"Pixels, up to 8192; trained on 320. {follow}"),
+                                 tooltip=f"Pixels, up to 8192; show-1-sr2 was trained on 320. {follow}"),
                     steps_input(50), cfg_input(15.0),
                     io.Float.Input("strength", default=0.8, min=0.0, max=1.0, step=0.01,
                                    tooltip="How far up the noise the clip starts, 0 (keeps it) to 1 (noise alone). "

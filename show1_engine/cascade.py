@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from .checkpoints.find import cascade_in, missing_model, text_encoder_in
+from .errors import InputError
 from .frames import to_uint8
 from .loading import load_model, load_text_encoder
 from .lora.formats import read_lora
 from .lora.merging import with_motion
 from .models.bundle import Show1Model
 from .models.kinds import FIRST_FRAME_SR, INTERPOLATION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
-from .models.text import CLIP, T5
+from .models.text import CLIP, T5, TextEncoder
 from .progress import Report
 from .runtime import PlainRuntime
 from .sampling.windows import original_windows
@@ -30,7 +31,10 @@ FRAMES_PER_SECOND = {"keyframes": FPS, "interpolated": FPS * FACTOR, "first_fram
 
 @dataclass(frozen=True)
 class Cascade:
-    """What to run. `reference` keeps the original's windows and its 8-bit, aspect-squashing hand-over."""
+    """What to run. `reference` keeps the original's windows and its 8-bit, aspect-squashing hand-over.
+
+    `text_encoder`: a T5 file or folder for the pixel stages, in place of the one that lies with the models.
+    """
 
     models: Path
     prompt: str
@@ -44,6 +48,7 @@ class Cascade:
     until: str = "expert"
     reference: bool = False
     loras: dict[str, list[tuple[Path, float]]] = field(default_factory=dict)  # by kind of model; files and strengths
+    text_encoder: Path | None = None
 
 
 def run(cascade: Cascade, runtime: PlainRuntime, reporter: Callable[[str], Report]) -> Iterator[tuple[str, Tensor]]:
@@ -62,8 +67,8 @@ def run(cascade: Cascade, runtime: PlainRuntime, reporter: Callable[[str], Repor
             loaded = with_motion(loaded, read_lora(path, loaded), strength)
         return loaded
 
-    encoder = text_encoder_in(cascade.models, T5, paths.get(KEYFRAMES))
-    text = _encode(encoder, runtime, cascade.prompt, cascade.pixel_negative_prompt)
+    prompts = [cascade.prompt, cascade.pixel_negative_prompt]
+    text = _halves(t5_of(cascade.models, runtime, paths, cascade.text_encoder).encode(prompts))
     images = keyframes(model(KEYFRAMES), *text, cascade.keyframes, reporter("keyframes"))
     yield "keyframes", images
     if last >= 1:
@@ -79,15 +84,23 @@ def run(cascade: Cascade, runtime: PlainRuntime, reporter: Callable[[str], Repor
         yield "pixel_sr", images
     if last >= 3:
         encoder = text_encoder_in(cascade.models, CLIP, paths.get(LATENT_EXPERT))
-        text = _encode(encoder, runtime, cascade.prompt, cascade.negative_prompt)
+        prompts = [cascade.prompt, cascade.negative_prompt]
+        text = _halves(load_text_encoder(encoder, runtime).encode(prompts))
         if cascade.reference:
             images = original_handover(images, cascade.expert.height, cascade.expert.width)
         yield "latent_expert_sr", latent_expert_sr(model(LATENT_EXPERT), images, *text, cascade.expert,
                                                    report=reporter("latent_expert_sr"))
 
 
-def _encode(folder: Path, runtime: PlainRuntime, positive: str, negative: str) -> tuple[Tensor, Tensor]:
-    states = load_text_encoder(folder, runtime).encode([positive, negative])
+def t5_of(models: Path, runtime: PlainRuntime, paths: dict[str, Path], chosen: Path | None = None) -> TextEncoder:
+    """The T5 of the pixel stages: `chosen` (a file or folder), else the one that lies in the folder of models."""
+    encoder = load_text_encoder(chosen or text_encoder_in(models, T5, paths.get(KEYFRAMES)), runtime, models=models)
+    if encoder.kind != T5:
+        raise InputError(f"'{chosen}' is no T5, which the pixel stages read text with; give a t5xxl file")
+    return encoder
+
+
+def _halves(states: Tensor) -> tuple[Tensor, Tensor]:
     return states[:1], states[1:]
 
 

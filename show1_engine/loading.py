@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checkpoints.read import load_strict, read_checkpoint, read_text_encoder
-from .errors import InputError
+from .checkpoints.read import TextCheckpoint, load_strict, read_checkpoint, read_text_encoder
+from .checkpoints.t5_file import tokenizers_near
+from .errors import CheckpointError, InputError
 from .host.memory import ComfyRuntime
 from .models import autoencoder
 from .models.bundle import Show1Model
@@ -62,13 +63,31 @@ def empty_unet(config: dict[str, Any], runtime: Runtime, weight_dtype: str = "de
 
 
 def load_text_encoder(path: Path, runtime: Runtime, weight_dtype: str = "default",
-                      name: str | None = None) -> TextEncoder:
-    """A T5 or CLIP text encoder with its tokenizer from a diffusers-layout folder. Raises CheckpointError."""
+                      name: str | None = None, models: Path | None = None) -> TextEncoder:
+    """A T5 or CLIP text encoder with its tokenizer from a diffusers-layout folder, or T5 from a single .safetensors
+    file, whose tokenizer is looked for beside it, in `models` and in the ComfyUI it lies in.
+
+    Raises CheckpointError.
+    """
     checkpoint = read_text_encoder(Path(path))
     kind = T5 if checkpoint.model_type == "t5" else CLIP
+    tokenizer = (load_tokenizer(kind, checkpoint.tokenizer_folder) if checkpoint.tokenizer_folder else
+                 _tokenizer_for_file(checkpoint, models))
     network = runtime.build_text(kind, checkpoint.config)
     handle = filled(TEXT, network, network.model, checkpoint.weights(), runtime, weight_dtype)
-    return TextEncoder(name or Path(path).name, kind, load_tokenizer(kind, checkpoint.tokenizer_folder), handle)
+    return TextEncoder(name or Path(path).name, kind, tokenizer, handle)
+
+
+def _tokenizer_for_file(checkpoint: TextCheckpoint, models: Path | None) -> Any:
+    """The first tokenizer near a T5 file that fills its vocabulary, which is padded to the next 128."""
+    vocabulary = checkpoint.config["vocab_size"]
+    for folder in tokenizers_near(checkpoint.path, models or checkpoint.path.parent):
+        tokenizer = load_tokenizer(T5, folder)
+        if len(tokenizer) <= vocabulary < len(tokenizer) + 128:
+            return tokenizer
+    raise CheckpointError(f"'{checkpoint.path}' needs T5's tokenizer (0.8 MB), for {vocabulary:,} tokens: say 'python "
+                          "-m show1_engine download t5-tokenizer --into FOLDER' with the folder of --models, or put "
+                          "show-1-base's tokenizer/ beside the file.")
 
 
 def filled(role: str, network: nn.Module, keyed: nn.Module, found: tuple[dict[str, Tensor], Path], runtime: Runtime,

@@ -15,6 +15,7 @@ from . import damage
 from .files import Weights, first_few, read_json, read_safetensors, read_weights, unreadable
 from .header import HeaderError, read_metadata
 from .registry import trained_latents
+from .t5_file import t5_config_of, t5_weights
 
 __all__ = ["Checkpoint", "TextCheckpoint", "configs_in", "load_strict", "read_checkpoint", "read_json",
            "read_text_encoder", "read_weights", "text_type", "unet_config_of"]
@@ -60,17 +61,21 @@ class Checkpoint:
 
 @dataclass(frozen=True, eq=False)
 class TextCheckpoint:
-    """A text encoder on disk. `model_type` is "t5" or "clip_text_model"; `folder` holds its config and weights."""
+    """A text encoder on disk. `model_type` is "t5" or "clip_text_model"; `folder` holds its config and weights, or is
+    a file with the weights of a T5. Such a file has no tokenizer folder: one is to be looked for."""
 
     path: Path
     folder: Path
-    tokenizer_folder: Path
+    tokenizer_folder: Path | None
     model_type: str
     config: dict[str, Any]
 
     def weights(self, prefer_fp16: bool = False) -> tuple[Weights, Path]:
         """The encoder's weights and their file. CheckpointError if unreadable."""
-        weights, file = read_weights(self.folder, ("model", "pytorch_model"), prefer_fp16)
+        if self.folder.is_file():
+            weights, file = t5_weights(self.folder), self.folder
+        else:
+            weights, file = read_weights(self.folder, ("model", "pytorch_model"), prefer_fp16)
         if self.model_type == "t5":  # a whole T5 also holds a decoder
             weights = {key: value for key, value in weights.items() if key.startswith(("shared.", "encoder."))}
         return weights, file
@@ -160,8 +165,13 @@ def _checked_unet(config: dict[str, Any], file: Path) -> dict[str, Any]:
 
 def read_text_encoder(path: Path) -> TextCheckpoint:
     """A folder with text_encoder/ and tokenizer/, or one that itself holds config.json and weights, with the
-    tokenizer inside or beside it. Raises CheckpointError."""
+    tokenizer inside or beside it; or a .safetensors file of T5's weights. Raises CheckpointError."""
     path = Path(path)
+    if path.is_file():
+        if path.suffix != ".safetensors":
+            raise CheckpointError(f"'{path}' is no .safetensors file. Give a t5xxl file of that form, or a folder with "
+                                  "text_encoder/ and tokenizer/.")
+        return TextCheckpoint(path, path, None, "t5", t5_config_of(path))
     folder = path / "text_encoder" if (path / "text_encoder").is_dir() else path
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"'{path}' is no text encoder: it holds neither text_encoder/config.json nor "

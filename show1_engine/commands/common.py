@@ -23,6 +23,13 @@ def add_runtime(command: argparse.ArgumentParser) -> None:
     add("--dtype", choices=["auto", "fp32", "fp16", "bf16"], default="auto", help="auto: fp16 on cuda, fp32 elsewhere")
 
 
+def add_text_encoder(command: argparse.ArgumentParser) -> None:
+    """--text-encoder."""
+    command.add_argument("--text-encoder", type=Path, metavar="FILE",
+                         help="T5 v1.1 XXL for the pixel stages: a t5xxl .safetensors file (fp16, fp8, scaled fp8) or "
+                              "a folder with text_encoder/ and tokenizer/ (default: the one in --models)")
+
+
 def runtime(args: argparse.Namespace) -> PlainRuntime:
     device = args.device if args.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     dtype = args.dtype if args.dtype != "auto" else "fp16" if device.startswith("cuda") else "fp32"

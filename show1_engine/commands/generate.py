@@ -11,7 +11,7 @@ from ..cascade import FRAMES_PER_SECOND, STAGES, Cascade, run
 from ..models.kinds import KEYFRAMES, PIXEL_SR
 from ..sampling.presets import PRESETS
 from ..video import write_mp4, write_sheet
-from .common import add_runtime, add_settings, models_folder, progress, runtime, say, settings
+from .common import add_runtime, add_settings, add_text_encoder, models_folder, progress, runtime, say, settings
 
 _PREFIXES = {"keyframes": "keyframes", "interpolate": "interpolate", "first-frame": "first_frame",
              "pixel-sr": "pixel_sr", "expert": "expert"}
@@ -25,6 +25,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add("--negative-prompt", default=Cascade.negative_prompt, help="for the latent stage (default: %(default)s)")
     add("--pixel-negative-prompt", default="", help="for the pixel stages (default: the empty prompt)")
     add_runtime(command)
+    add_text_encoder(command)
     add("--out", type=Path, help="mp4 of the last stage")
     add("--save-stages", type=Path, metavar="DIR", help="mp4 and contact sheet of every stage")
     add("--frames-out", type=Path, metavar="FILE", help="float32 frames of every stage as .safetensors")
@@ -59,7 +60,7 @@ def _generate(args: argparse.Namespace) -> int:
         setattr(args, f"{name}_preset", getattr(args, f"{name}_preset") or args.preset)
     stages = {name: settings(args, _defaults(name), name, name) for name in _PREFIXES.values()}
     cascade = Cascade(models_folder(args), args.prompt, args.negative_prompt, args.pixel_negative_prompt,
-                      until=args.until, reference=args.reference,
+                      until=args.until, reference=args.reference, text_encoder=args.text_encoder,
                       loras={KEYFRAMES: args.lora, PIXEL_SR: args.pixel_sr_lora}, **stages)
     _save(args, _run(args, cascade))
     return 0

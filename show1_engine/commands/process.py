@@ -7,17 +7,17 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..checkpoints.find import cascade_in, missing_model, text_encoder_in
+from ..cascade import t5_of
+from ..checkpoints.find import cascade_in, missing_model
 from ..frames import from_model, resize, to_model
-from ..loading import load_model, load_text_encoder
+from ..loading import load_model
 from ..models.bundle import Show1Model
-from ..models.kinds import INTERPOLATION, KEYFRAMES, PIXEL_SR
-from ..models.text import T5
+from ..models.kinds import INTERPOLATION, PIXEL_SR
 from ..stages.interpolate import FACTOR, InterpolateSettings, interpolate
 from ..stages.pixel_sr import SCALE, PixelSRSettings, pixel_sr
 from ..streaming import chained
 from ..video import VideoReader, VideoWriter
-from .common import add_runtime, add_settings, models_folder, progress, runtime, say, settings
+from .common import add_runtime, add_settings, add_text_encoder, models_folder, progress, runtime, say, settings
 
 _CUT_AWARE = {"cuts": True}  # a file is not one scene of our own making
 UPSCALE = PixelSRSettings(**_CUT_AWARE, color_match="wavelet")
@@ -34,6 +34,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         command.add_argument("--prompt", default="", help="what is to be seen (default: the empty prompt)")
         command.add_argument("--negative-prompt", default="")
         add_runtime(command)
+        add_text_encoder(command)
         add_settings(command.add_argument_group("sampling"), defaults)
         command.set_defaults(func=function)
 
@@ -69,8 +70,7 @@ def _process(args: argparse.Namespace, kind: str, stage: Callable[..., Tensor], 
         paths = cascade_in(models)
         if kind not in paths:
             raise missing_model(models, kind)
-        encoder = load_text_encoder(text_encoder_in(models, T5, paths.get(KEYFRAMES)), place)
-        states = encoder.encode([args.prompt, args.negative_prompt])
+        states = t5_of(models, place, paths, args.text_encoder).encode([args.prompt, args.negative_prompt])
         model, text, written = load_model(paths[kind], place), (states[:1], states[1:]), 0
         with VideoWriter(args.target, video.fps * rate, audio_from=args.source) as out:
             for images in chained(lambda piece, last: stage(model, text, piece, last), video):

@@ -11,16 +11,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..bundled import TRAINING
+from ..cascade import t5_of
 from ..checkpoints.find import cascade_in, missing_model, text_encoder_in
 from ..errors import InputError
 from ..loading import load_model, load_text_encoder
 from ..lora.formats import SPELLINGS, spelled
 from ..models.kinds import KEYFRAMES, LATENT_EXPERT, PIXEL_SR
-from ..models.text import CLIP, T5
+from ..models.text import CLIP, TextEncoder
 from ..progress import Preview, Report
+from ..runtime import PlainRuntime
 from ..training.motion import MotionTraining, TrainSettings
 from ..video import VideoReader, write_sheet
-from .common import add_runtime, add_settings, models_folder, progress, runtime, say
+from .common import add_runtime, add_settings, add_text_encoder, models_folder, progress, runtime, say
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -38,6 +40,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
                        help="train pixel super-resolution: for a texture")
     add("--spelling", choices=SPELLINGS, default="peft", help="how layers are named in the file (default: %(default)s)")
     add_runtime(command)
+    add_text_encoder(command)
     add_settings(command.add_argument_group("training"), TrainSettings())
     command.set_defaults(func=_train)
 
@@ -59,11 +62,19 @@ def _training(args: argparse.Namespace, models: Path) -> MotionTraining:
     paths, place = cascade_in(models), runtime(args)
     if args.kind not in paths:
         raise missing_model(models, args.kind)
-    family = CLIP if args.kind == LATENT_EXPERT else T5
-    encoder = load_text_encoder(text_encoder_in(models, family, paths[args.kind]), place)
+    encoder = _encoder(args, models, place, paths)
     states = encoder.encode([args.prompt, args.sample_prompt or args.prompt, ""])
     return MotionTraining(load_model(paths[args.kind], place), _clip(args.clip), states[:1], _settings(args),
                           (states[1:2], states[2:]), states[2:])
+
+
+def _encoder(args: argparse.Namespace, models: Path, place: PlainRuntime, paths: dict[str, Path]) -> TextEncoder:
+    if args.kind != LATENT_EXPERT:
+        return t5_of(models, place, paths, args.text_encoder)
+    if args.text_encoder:
+        raise InputError("--text-encoder is T5, for the pixel stages; the latent expert reads text with the OpenCLIP "
+                         "that lies with it: leave it out")
+    return load_text_encoder(text_encoder_in(models, CLIP, paths[args.kind]), place)
 
 
 def _settings(args: argparse.Namespace) -> TrainSettings:

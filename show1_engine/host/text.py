@@ -42,11 +42,16 @@ def encode_with_clip(clip: Any, texts: list[str], clean_caption: bool = False) -
     """
     clip.cond_stage_model.reset_clip_options()  # a "CLIP set last layer" is for other models
     held = {"t5xxl": "t5xxl", "h": "clip_h"}  # token key -> attribute
-    key = next((key for key, name in held.items() if hasattr(clip.cond_stage_model, name)), None)
+    model = clip.cond_stage_model
+    key = next((key for key, name in held.items() if getattr(model, name, None) is not None), None)
     if key is None:
         raise InputError("Show1TextEncode: this CLIP holds neither T5 v1.1 XXL (pixel stages) nor OpenCLIP-H (latent "
                          "expert); load a t5xxl file with CLIPLoader, or use Show1LoadTextEncoder")
-    encoder = getattr(clip.cond_stage_model, held[key])
+    encoder = getattr(model, held[key])
+    if key == "t5xxl" and not any(hasattr(layer, "wi_0") for layer in encoder.transformer.modules()):
+        # The gate of the feed-forward layers is what T5 v1.1 brought: the older T5 has a single "wi".
+        raise InputError("Show1TextEncode: this CLIP holds the older T5 of 11B parameters (CLIPLoader's type "
+                         "'cosmos'), not T5 v1.1 XXL; load a t5xxl file with CLIPLoader of type 'sd3' or 'ltxv'")
     clip.load_model()
     states = []
     for text in texts:

@@ -84,5 +84,7 @@ def load_tokenizer(kind: str, folder: Path) -> Any:
     """The tokenizer a checkpoint carries. Never asks a hub."""
     import transformers
 
-    cls = {T5: transformers.T5Tokenizer, CLIP: transformers.CLIPTokenizer}[kind]
+    # Before transformers 5 only the fast one reads a folder with tokenizer.json alone, as ComfyUI carries it.
+    t5 = "T5Tokenizer" if (folder / "spiece.model").is_file() else "T5TokenizerFast"
+    cls = getattr(transformers, {T5: t5, CLIP: "CLIPTokenizer"}[kind])
     return cls.from_pretrained(str(folder), local_files_only=True)

@@ -1,7 +1,7 @@
 """Encodes prompts with core CLIP objects and with our own text encoders on the same random weights.
 
 A process of its own, with ComfyUI first on the path. Arguments: a scratch folder, the file for the results
-(JSON: name -> largest difference).
+(JSON: name -> largest difference, or the refusal).
 """
 import json
 import shutil
@@ -12,6 +12,7 @@ import comfy.cli_args
 
 comfy.cli_args.args.cpu = True
 import comfy.sd  # noqa: E402
+import comfy.text_encoders.cosmos  # noqa: E402
 import comfy.text_encoders.lt  # noqa: E402
 import comfy.text_encoders.sd2_clip  # noqa: E402
 import comfy.text_encoders.sd3_clip  # noqa: E402
@@ -19,6 +20,7 @@ import comfy.text_encoders.t5  # noqa: E402
 import torch  # noqa: E402
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel  # noqa: E402
 
+from show1_engine.errors import InputError  # noqa: E402
 from show1_engine.host.memory import ComfyRuntime
 from show1_engine.host.text import encode_with_clip  # noqa: E402
 from show1_engine.loading import load_text_encoder  # noqa: E402
@@ -35,7 +37,7 @@ CLIP_CONFIG = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads"
 def main(scratch: Path, results: Path) -> None:
     torch.manual_seed(0)
     with torch.no_grad():
-        differences = {**t5(scratch / "t5"), **openclip(scratch / "clip")}
+        differences = {**t5(scratch / "t5"), **openclip(scratch / "clip"), **refused()}
     results.write_text(json.dumps(differences))
 
 
@@ -55,6 +57,22 @@ def t5(folder: Path) -> dict[str, float]:
         for clean, states in expected.items():
             mine = encode_with_clip(clip, PROMPTS, clean)
             out[f"core CLIP {name}, clean_caption {clean}"] = difference(mine, states)
+    return out
+
+
+def refused() -> dict[str, str]:
+    """What is said to a CLIP that holds another T5, or none."""
+    old = {**T5_CONFIG, "dense_act_fn": "relu", "is_gated_act": False, "model_type": "t5"}
+    cosmos = core_clip(comfy.text_encoders.cosmos.te(), comfy.text_encoders.cosmos.CosmosT5Tokenizer, {},
+                       {"clip_l_model_config": old, "t5xxl_model_config": old})
+    without = core_clip(comfy.text_encoders.sd3_clip.SD3ClipModel, comfy.text_encoders.sd3_clip.SD3Tokenizer,
+                        {"clip_l": False, "clip_g": False, "t5": False}, {})
+    out = {}
+    for name, clip in {"cosmos": cosmos, "SD3 without T5": without}.items():
+        try:
+            encode_with_clip(clip, PROMPTS)
+        except InputError as error:
+            out[name] = str(error)
     return out
 
 

@@ -23,3 +23,10 @@ def differences(comfyui, pack, tmp_path_factory):
                                   "CLIP in the host's layers", "core CLIP SD2"])
 def test_same_states(differences, name):
     assert differences[name] < 5e-5, differences
+
+
+def test_another_t5_is_refused_by_name(differences):
+    """CLIPLoader's type "cosmos" has a t5xxl too, of the T5 before v1.1."""
+    message = differences["cosmos"]
+    assert "type 'cosmos'" in message and "T5 v1.1 XXL" in message and "\n" not in message
+    assert "holds neither T5 v1.1 XXL" in differences["SD3 without T5"]
