@@ -261,7 +261,8 @@ def _micro_row(kind: str, rows: dict[str, Any], columns: list[str]) -> list[str]
 def _forward_row(name: str, row: dict[str, Any]) -> list[str]:
     speed = row["flops"] / row[OURS]["seconds"] / 1e9
     return [name, " \u00d7 ".join(map(str, row["frames, height, width"])), f"{row['flops'] / 1e12:.2f}",
-            f"{row[PLAIN]['cpu seconds']:.1f}", *(f"{row[name]['times as fast']:.2f}\u00d7" for name in (PLAIN_FUSED, OURS)),
+            f"{row[PLAIN]['cpu seconds']:.1f}",
+            *(f"{row[name]['times as fast']:.2f}\u00d7" for name in (PLAIN_FUSED, OURS)),
             f"{speed:.0f}"]
 
 

@@ -19,12 +19,16 @@ def pack() -> Path:
 
 
 def pytest_collection_modifyitems(config, items):
-    """SHOW1_HOST_ONLY: only the tests that need a ComfyUI; scripts/test runs the others once, on the first one."""
+    """SHOW1_HOST_ONLY: only the tests that need a ComfyUI; scripts/test runs the others once."""
     if not os.environ.get("SHOW1_HOST_ONLY"):
         return
     host = Path(__file__).parent / "host"
-    others = [item for item in items if host not in item.path.parents and "comfyui" not in item.fixturenames]
-    items[:] = [item for item in items if item not in others]
+
+    def needed(item) -> bool:
+        return host in item.path.parents or "comfyui" in item.fixturenames
+
+    others = [item for item in items if not needed(item)]
+    items[:] = filter(needed, items)
     config.hook.pytest_deselected(items=others)
 
 
@@ -33,5 +37,6 @@ def pytest_terminal_summary(terminalreporter):
     if target := os.environ.get("SHOW1_COUNTS"):
         kinds = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
         counts = [(kind, len(terminalreporter.stats.get(kind, ()))) for kind in kinds]
-        shown = [f"{count} {kind}" for kind, count in counts if count or kind in ("passed", "failed", "skipped")]
+        always = ("passed", "failed", "skipped")
+        shown = [f"{count} {kind}" for kind, count in counts if count or kind in always]
         Path(target).write_text(", ".join(shown) + "\n")

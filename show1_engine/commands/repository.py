@@ -1,4 +1,4 @@
-"""What some commands need and only the pack's repository holds: the registry's archive leaves it out."""
+"""What some commands need that only the pack's repository holds, not the registry's archive."""
 
 import re
 from pathlib import Path
@@ -10,12 +10,15 @@ _ADDRESS = re.compile(r'^Repository = "(\S+)"', re.MULTILINE)
 
 
 def require(command: str, part: str) -> None:
-    """Raises InputError, with the way to get it, if this copy of the pack has no `part` (a path from its root)."""
+    """Raises InputError, with the way out, if this copy of the pack has no `part`.
+
+    `part` is a path from the pack's root, `command` what the user has called.
+    """
     if (_PACK / part).exists():
         return
     address = _ADDRESS.search((_PACK / "pyproject.toml").read_text(encoding="utf-8"))
     where = f" ({address[1]})" if address else ""
     raise InputError(
-        f"'{command}' needs {part}, which is in the pack's repository{where} and not in the archive that this copy "
-        "comes from: run it in a git clone of the repository"
+        f"'{command}' needs {part}, which is in the pack's repository{where} and not in the "
+        "archive that this copy comes from: run it in a git clone of the repository"
     )
