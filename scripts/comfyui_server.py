@@ -32,7 +32,7 @@ BASE_FOLDERS = ("custom_nodes", "models", "input", "output", "temp", "user")
 # Binary websocket messages: a picture, text on a node, a picture with its node.
 PREVIEW, TEXT, PREVIEW_WITH_METADATA = 1, 3, 4
 MUTED, BYPASSED = 2, 4      # a node's mode in the editor
-_PLAIN = ("INT", "FLOAT", "STRING", "BOOLEAN")      # types that are typed in, with or without a default
+_PLAIN = ("INT", "FLOAT", "STRING", "BOOLEAN")      # types that are typed in
 
 
 class ServerError(RuntimeError):
@@ -305,7 +305,7 @@ def ui_to_api(workflow: dict, object_info: dict[str, dict]) -> dict[str, dict]:
 
 
 def _widget_values(node: dict, info: dict) -> dict:
-    """A saved node keeps its widgets' values as a list in the order of its widgets, newer editors also by name."""
+    """A saved node keeps its values in the order of its widgets; newer editors name them too."""
     named = node.get("widgets_values_named") or {}
     values = node.get("widgets_values") or []
     if isinstance(values, dict):
@@ -326,8 +326,11 @@ def _saved_inputs(node: dict) -> dict[str, dict]:
 
 def _widgets(inputs: dict, saved: dict[str, dict], values: dict,
              prefix: str = "") -> Iterator[tuple[str, str | list, dict]]:
-    """Name, type and options of a node's widgets in their order. What a widget's value or a link brings along follows
-    it, as "format.codec" follows "format"; `values` has to hold a widget's value when the next one is asked for."""
+    """Name, type and options of a node's widgets in their order.
+
+    What a widget's value or a link brings along follows it, as "format.codec" follows "format":
+    `values` has to hold a widget's value when the next one is asked for.
+    """
     for name, spec in (inputs.get("required", {}) | inputs.get("optional", {})).items():
         name, kind, options = prefix + name, spec[0], spec[1] if len(spec) > 1 else {}
         if _is_widget(kind, options, saved.get(name)):
@@ -336,7 +339,7 @@ def _widgets(inputs: dict, saved: dict[str, dict], values: dict,
 
 
 def _is_widget(kind: str | list, options: dict, saved: dict | None) -> bool:
-    """As the saved node has it, which says it of all its inputs; of an input that it lacks, as its options have it."""
+    """As the saved node says of its inputs; of one that it lacks, as its options have it."""
     if options.get("forceInput"):
         return False
     if saved is not None:
@@ -345,7 +348,7 @@ def _is_widget(kind: str | list, options: dict, saved: dict | None) -> bool:
 
 
 def _brought_along(options: dict, name: str, saved: dict[str, dict], values: dict) -> dict:
-    """The inputs that are there because of an input's value (one of its options has them) or because of its link."""
+    """The inputs that are there because of an input's value or because it is linked."""
     for option in options.get("options", []):
         if isinstance(option, dict) and option.get("key") == values.get(name):
             return option["inputs"]

@@ -1,4 +1,6 @@
-"""The archive that ComfyUI's registry hands out, made as `comfy node pack` makes it, and what its scanner looks for."""
+"""The archive that ComfyUI's registry hands out, as `comfy node pack` makes it, and what is
+flagged in one."""
+
 import re
 import shutil
 import subprocess
@@ -6,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-# The scanner reads every file of the archive, comments and prose included, by plain patterns; one finding of any
-# severity keeps a version from being installed. These are the patterns of published findings (2026) that a pack like
-# this one could meet by accident.
+# The scanner reads every file of the archive, comments and prose included, by plain patterns; one
+# finding of any severity keeps a version from being installed. These are the patterns of published
+# findings (2026) that a pack like this one could meet by accident.
 FLAGGED = {
     "python_network_operations": r"\.(connect|bind|listen|send|sendall|recv)\s*\(|\bsocket\b|urllib\.request|urlopen"
-                                 r"|http\.client|\brequests\.(get|post|put|Session)|aiohttp\s*\.\s*ClientSession",
+    r"|http\.client|\brequests\.(get|post|put|Session)|aiohttp\s*\.\s*ClientSession",
     "python_command_injection_risk": r"\bsubprocess\b|os\.(system|popen|exec|spawn)|\bPopen\b",
     "python_environment_manipulation": r"os\.(environ|getenv|putenv|unsetenv)",
     "python_database_connections": r"\bsqlite3\b",
@@ -23,9 +25,13 @@ FLAGGED = {
 }
 
 
-def git(pack: Path, *arguments: str, text: str | None = None, fine: tuple[int, ...] = (0,)) -> list[str]:
+def git(
+    pack: Path, *arguments: str, text: str | None = None, fine: tuple[int, ...] = (0,)
+) -> list[str]:
     """The NUL-separated answer of a git command."""
-    done = subprocess.run(["git", "-C", pack, *arguments], input=text, capture_output=True, text=True)
+    done = subprocess.run(
+        ["git", "-C", pack, *arguments], input=text, capture_output=True, text=True
+    )
     if done.returncode not in fine:
         pytest.skip(f"git cannot tell what belongs to this checkout: {done.stderr.strip()}")
     return [item for item in done.stdout.split("\0") if item]
@@ -37,10 +43,19 @@ def tracked(pack: Path) -> list[str]:
 
 
 def packed(pack: Path) -> list[str]:
-    """The files that `comfy node pack` puts into the archive: what git tracks, without what .comfyignore matches."""
+    """The files that go into the archive: what git tracks, without what .comfyignore matches."""
     names = tracked(pack)
-    ignored = git(pack, "-c", "core.excludesFile=.comfyignore", "check-ignore", "--no-index", "--stdin", "-z",
-                  text="\0".join(names), fine=(0, 1))
+    ignored = git(
+        pack,
+        "-c",
+        "core.excludesFile=.comfyignore",
+        "check-ignore",
+        "--no-index",
+        "--stdin",
+        "-z",
+        text="\0".join(names),
+        fine=(0, 1),
+    )
     return sorted(set(names) - set(ignored))
 
 
@@ -54,4 +69,8 @@ def unpack(pack: Path, target: Path) -> Path:
 
 def findings(text: str) -> list[str]:
     """What the registry's scanner would say of a file's text."""
-    return [f"{rule}: {match[0]}" for rule, pattern in FLAGGED.items() if (match := re.search(pattern, text))]
+    return [
+        f"{rule}: {match[0]}"
+        for rule, pattern in FLAGGED.items()
+        if (match := re.search(pattern, text))
+    ]

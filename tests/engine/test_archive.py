@@ -1,4 +1,6 @@
-"""What the registry hands out: let in by its scanner, complete, and every command in it works or says what it needs."""
+"""What the registry hands out: let in by its scanner, complete, and each command in it works or
+says what it needs."""
+
 import re
 import subprocess
 import sys
@@ -15,19 +17,44 @@ from show1_engine.video import write_mp4
 _WORDS = ("locales/", "show1_engine/weights/")
 _CODE = (".py", ".toml", ".txt", ".json", ".comfyignore", ".yml")
 
-# Each ends with exit code 0; every other command of `python -m show1_engine` has to be in REPOSITORY_ONLY.
+# These end with exit code 0; the other commands have to be in REPOSITORY_ONLY.
 WORKING = {
-    "generate": ["--prompt", "a red circle", "--until", "pixel-sr", "--keyframes-num-frames", "2", "--keyframes-steps",
-                 "2", "--interpolate-steps", "2", "--first-frame-steps", "2", "--pixel-sr-steps", "2", "--out",
-                 "out.mp4"],
+    "generate": [
+        "--prompt",
+        "a red circle",
+        "--until",
+        "pixel-sr",
+        "--keyframes-num-frames",
+        "2",
+        "--keyframes-steps",
+        "2",
+        "--interpolate-steps",
+        "2",
+        "--first-frame-steps",
+        "2",
+        "--pixel-sr-steps",
+        "2",
+        "--out",
+        "out.mp4",
+    ],
     "upscale": ["clip.mp4", "large.mp4", "--steps", "2"],
     "interpolate": ["clip.mp4", "smooth.mp4", "--steps", "2"],
-    "train": ["clip.mp4", "motion.safetensors", "--prompt", "a red circle", "--steps", "1", "--window", "2"],
+    "train": [
+        "clip.mp4",
+        "motion.safetensors",
+        "--prompt",
+        "a red circle",
+        "--steps",
+        "1",
+        "--window",
+        "2",
+    ],
     "download": ["--list"],
     "convert": ["{pack}/show1_engine/weights/show-1-interpolation", "one.safetensors"],
 }
 REPOSITORY_ONLY = {
-    "bench": [], "micro": ["evaluate", "--clips", "1"],
+    "bench": [],
+    "micro": ["evaluate", "--clips", "1"],
 }
 
 
@@ -38,26 +65,48 @@ def archive(pack, tmp_path_factory) -> Path:
 
 def run(archive: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     """`python -m show1_engine` of the archive, as a user calls it: from its folder."""
-    words = [str(folder / word) if word.endswith((".mp4", ".safetensors")) else word for word in arguments]
+    words = [
+        str(folder / word) if word.endswith((".mp4", ".safetensors")) else word
+        for word in arguments
+    ]
     words = [word.replace("{pack}", str(archive)) for word in words]
-    return subprocess.run([sys.executable, "-m", "show1_engine", *words], cwd=archive, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "show1_engine", *words], cwd=archive, capture_output=True, text=True
+    )
 
 
 def test_nothing_in_it_is_flagged(pack):
-    found = {name: findings((pack / name).read_bytes().decode("latin-1")) for name in packed(pack)
-             if not name.endswith((".safetensors", ".jpg", ".png", ".model"))}
+    found = {
+        name: findings((pack / name).read_bytes().decode("latin-1"))
+        for name in packed(pack)
+        if not name.endswith((".safetensors", ".jpg", ".png", ".model"))
+    }
     assert {name: words for name, words in found.items() if words} == {}
 
 
-@pytest.mark.parametrize("text", [
-    "node.connect(0)", "# .bind (", "import subprocess", "os.environ.get(1)", "os.getenv(1)", "urllib.request.urlopen",
-    "x = eval(y)", "mx.eval(y)", "sock.recv(1)", "requests.get(url)", "see https://raw.githubusercontent.com/"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "node.connect(0)",
+        "# .bind (",
+        "import subprocess",
+        "os.environ.get(1)",
+        "os.getenv(1)",
+        "urllib.request.urlopen",
+        "x = eval(y)",
+        "mx.eval(y)",
+        "sock.recv(1)",
+        "requests.get(url)",
+        "see https://raw.githubusercontent.com/",
+    ],
+)
 def test_the_words_are_found(text):
     assert findings(text)
 
 
-@pytest.mark.parametrize("text", [
-    "model.eval()", "from .sockets import texts", "re.compile('x')", "requests for bytes"])
+@pytest.mark.parametrize(
+    "text", ["model.eval()", "from .sockets import texts", "re.compile(1)", "requests for bytes"]
+)
 def test_harmless_words_are_not(text):
     assert findings(text) == []
 
@@ -66,25 +115,46 @@ def test_no_more_than_is_needed(pack):
     """Everything that a host or the command line reads, and no tests, scripts, benchmarks or laboratory."""
     names = packed(pack)
     tops = {name.split("/")[0] for name in names}
-    assert tops == {"CHANGELOG.md", "LICENSE", "README.md", "__init__.py", "docs", "locales", "nodes", "pyproject.toml",
-                    "requirements.txt", "show1_engine", "subgraphs", "workflows"}
+    assert tops == {
+        "CHANGELOG.md",
+        "LICENSE",
+        "README.md",
+        "__init__.py",
+        "docs",
+        "locales",
+        "nodes",
+        "pyproject.toml",
+        "requirements.txt",
+        "show1_engine",
+        "subgraphs",
+        "workflows",
+    }
     weights = "show1_engine/weights/"
     assert {name for name in names if name.startswith(weights)} == {
-        name for name in tracked(pack) if name.startswith(weights)}
+        name for name in tracked(pack) if name.startswith(weights)
+    }
     assert sum((pack / name).stat().st_size for name in names) < 27e6
 
 
 def test_its_pages_lead_nowhere_that_is_missing(archive):
-    dead = [f"{page.relative_to(archive)}: {target}" for page in archive.rglob("*.md")
-            for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8"))
-            if not (page.parent / target).exists() and "nodes/web" not in str(page)]
+    dead = [
+        f"{page.relative_to(archive)}: {target}"
+        for page in archive.rglob("*.md")
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8"))
+        if not (page.parent / target).exists() and "nodes/web" not in str(page)
+    ]
     assert dead == []
 
 
 def test_sources_are_plain_ascii(pack):
     """Some hosts and tools read them in the system's encoding."""
-    odd = [name for name in tracked(pack) if name.endswith(_CODE) and not name.startswith(_WORDS)
-           and not (pack / name).read_bytes().isascii()]
+    odd = [
+        name
+        for name in tracked(pack)
+        if name.endswith(_CODE)
+        and not name.startswith(_WORDS)
+        and not (pack / name).read_bytes().isascii()
+    ]
     assert odd == []
 
 

@@ -15,7 +15,8 @@ from graphs import Graph
 from show1_engine.video import write_mp4
 
 HERE = Path(__file__).resolve().parent
-INTERFACE, RELEASED = HERE / "interface.json", HERE / "released"
+# SHOW1_INTERFACE: an earlier state of interface.json, to compare with that.
+INTERFACE, RELEASED = Path(os.environ.get("SHOW1_INTERFACE") or HERE / "interface.json"), HERE / "released"
 ON_THIS_MACHINE = ("model_name", "name", "lora_name")       # combos of what lies on the disk
 recording = pytest.mark.skipif("SHOW1_RECORD" not in os.environ, reason="SHOW1_RECORD is not set")
 
