@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from ..show1_engine import host
 from ..show1_engine.checkpoints.find import Found, find_models, find_text_encoders
 from ..show1_engine.checkpoints.registry import ABSENT, absent, advice
-from ..show1_engine.errors import CheckpointError
+from ..show1_engine.errors import CheckpointError, printable
 from ..show1_engine.loading import DTYPES, UNET_DTYPES, load_model, load_text_encoder
 from ..show1_engine.micro.export import WEIGHTS
 from .schema import schema
@@ -32,12 +32,16 @@ def _bundled(found: dict[str, Found]) -> dict[str, Found]:
 
 def _missing(found: dict[str, Found], name: str) -> str | None:
     """Why there is no model of that name and how to get it; None if there is one."""
+    if not isinstance(name, str):
+        return (f"the model's name is {printable(name, 100)}, which is no text. Choose one from the "
+                "list")
     if name.removesuffix(ABSENT) in found:
         return None
     if known := advice(name):
         return known
-    there = ", ".join(found) or "none"
-    return (f"there is no '{name}'. Put it into models/show1 as a diffusers-layout folder (or a .safetensors from "
+    there = printable(", ".join(found) or "none", 400)
+    return (f"there is no '{printable(name, 200)}'. Put it into models/show1 as a diffusers-layout "
+            "folder (or a .safetensors from "
             f"'convert') and press R. Found: {there}")
 
 

@@ -4,8 +4,10 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..show1_engine import host
+from ..show1_engine.frames import checked
 from ..show1_engine.models.bundle import Show1Model
-from ..show1_engine.sampling.presets import PRESETS, steps_of
+from ..show1_engine.sampling.presets import preset as chosen
+from ..show1_engine.sampling.presets import steps_of
 from ..show1_engine.sampling.windows import chained_windows
 from ..show1_engine.stages.common import shifted
 from ..show1_engine.stages.pixel_sr import (FIRST_FRAME_SETTINGS, STAGE, WINDOW, PixelSRSettings, first_frame_sr,
@@ -59,8 +61,9 @@ class Show1PixelSR(io.ComfyNode):
                                    preset)
         report = bar = host.ComfyReport()
         if first_frame is None and first_frame_model is not None:
-            count = steps_of(PRESETS[preset], first_frame_steps)
-            total = count + steps_of(PRESETS[preset], steps) * len(chained_windows(len(images), WINDOW))
+            images = checked(STAGE, "images", images)
+            count = steps_of(chosen(preset), first_frame_steps)
+            total = count + steps_of(chosen(preset), steps) * len(chained_windows(len(images), WINDOW))
             first = PixelSRSettings(first_frame_steps, first_frame_cfg, first_frame_noise_level, seed, sampler,
                                     preset=preset)
             first_frame = first_frame_sr(first_frame_model, images, *text, first, shifted(bar, 0, total))

@@ -4,6 +4,7 @@ A runtime says which layers models are built from, in which dtypes, and manages 
 plain torch on one device; `ComfyRuntime` hands everything to ComfyUI's memory manager. Both give out handles.
 """
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -15,10 +16,15 @@ import torch
 from einops import rearrange
 from torch import Generator, Tensor, nn
 
-from .errors import InputError
+from .errors import InputError, printable
 from .models.patches import LowRank, Patch, Patches, patched
 
+log = logging.getLogger(__name__)
+
 UNET, TEXT, VAE = "unet", "text", "vae"  # a network's role: the host has a dtype and a device for each
+# Running out of the device's memory is a RuntimeError; a cancel, in the host, derives from Exception alone.
+_PREVIEW_FAULTS = (RuntimeError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, OSError,
+                   MemoryError, AssertionError)
 _FRAMES_AT_ONCE = 16  # handed to a host VAE, which batches by free memory itself
 
 
@@ -45,6 +51,13 @@ class Handle(Protocol):
         """Another handle on the same network, with these patches over the ones this handle has."""
 
 
+def main_memory() -> int:
+    """Bytes of main memory there are, in all."""
+    import psutil
+
+    return psutil.virtual_memory().total
+
+
 class PlainHandle:
     castable = False
 
@@ -66,7 +79,7 @@ class PlainHandle:
     def memory(self) -> int:
         if self._runtime.device.type == "cuda":
             return torch.cuda.mem_get_info(self._runtime.device)[1]
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**33
+        return main_memory()
 
     def room(self) -> int:
         weights = sum(parameter.nbytes for parameter in self.module.parameters())
@@ -371,7 +384,7 @@ class ComfyReport:
         import comfy.utils
 
         self._bar = comfy.utils.ProgressBar(1)  # every update says its total
-        self._plan, self._clock, self._shown = "", Clock(), 0.0
+        self._plan, self._clock, self._shown, self._told = "", Clock(), 0.0, False
 
     def plan(self, text: str) -> None:
         self._plan = text
@@ -381,11 +394,24 @@ class ComfyReport:
         import comfy.model_management as mm
 
         mm.throw_exception_if_processing_interrupted()
-        self._bar.update_absolute(step, total, _picture(preview()) if preview else None)
+        self._bar.update_absolute(step, total, self._shown_picture(preview) if preview else None)
         left = self._clock.left(step, total)
         if left is not None and (time.monotonic() - self._shown > 1 or step == total):
             self._shown = time.monotonic()
             show_text(f"step {step} of {total}, {duration(left)} left\n{self._plan}")  # the node shows two lines
+
+
+    def _shown_picture(self, preview: Any) -> tuple[str, Any, int] | None:
+        """The preview, or none where it cannot be made: a picture is no reason to lose a run. A cancel while it is
+        made is none of these errors."""
+        try:
+            return _picture(preview())
+        except _PREVIEW_FAULTS as error:
+            if not self._told:
+                log.warning("A preview cannot be shown (%s: %s); the run goes on.", type(error).__name__,
+                            printable(error, 300))
+            self._told = True
+            return None
 
 
 class Clock:
@@ -417,6 +443,7 @@ def show_text(text: str) -> None:
 
     context = get_executing_context()
     if context is not None and getattr(PromptServer, "instance", None) is not None:
+        text = "\n".join(printable(line) for line in text.splitlines())
         PromptServer.instance.send_progress_text(text, context.node_id)
 
 
@@ -451,7 +478,8 @@ def _picture(frames: Tensor) -> tuple[str, Any, int]:
 
     frames = frames.movedim(-1, 1)
     shrink = max(1, round(max(frames.shape[2:]) * len(frames)**0.5 / 512))  # no picture larger than it is shown
-    frames = F.avg_pool2d(frames, shrink).movedim(1, -1) if shrink > 1 else frames.movedim(1, -1)
+    shrinks = [min(shrink, side) for side in frames.shape[2:]]
+    frames = (F.avg_pool2d(frames, shrinks) if shrink > 1 else frames).movedim(1, -1)
     return "JPEG", Image.fromarray(contact_sheet(frames).numpy()), 512
 
 
@@ -487,9 +515,10 @@ def lora_path(name: str) -> Path:
     """Where a listed LoRA lies. InputError if it is gone."""
     import folder_paths
 
-    path = folder_paths.get_full_path("loras", name)
+    path = folder_paths.get_full_path("loras", name) if isinstance(name, str) else None
     if path is None:
-        raise InputError(f"Show1MotionLoRA: there is no '{name}' in models/loras or output/loras; put it there and "
+        raise InputError(f"Show1MotionLoRA: there is no {name!r} in models/loras or output/loras; "
+                         "put it there and "
                          "press R")
     return Path(path)
 
@@ -498,5 +527,5 @@ def modified(name: str) -> float:
     """When a listed LoRA was last written; 0 if it is gone."""
     import folder_paths
 
-    path = folder_paths.get_full_path("loras", name)
+    path = folder_paths.get_full_path("loras", name) if isinstance(name, str) else None
     return 0.0 if path is None else os.path.getmtime(path)

@@ -11,7 +11,7 @@ import torch
 from einops import rearrange
 from torch import Generator, Tensor
 
-from ..errors import CheckpointError, InputError
+from ..errors import CheckpointError, InputError, one_of, printable
 
 # Samplers a user may choose in place of the checkpoint's own, as changes to its scheduler config.
 SAMPLERS: dict[str, dict[str, Any]] = {
@@ -23,13 +23,13 @@ SAMPLERS: dict[str, dict[str, Any]] = {
 }
 _CLASSES = ("DDPMScheduler", "DDIMScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler",
             "DEISMultistepScheduler", "UniPCMultistepScheduler")
+_LEAST_SIGNAL = 1e-12  # of a cumulated alpha; a cosine schedule of 1000 steps ends at 2e-9
 _COSINE_LAMBDA_CLIP = -5.1  # as published: a cosine schedule's first timesteps are too noisy to predict x0 from
 
 
 def with_sampler(config: dict[str, Any], sampler: str) -> dict[str, Any]:
     """The scheduler config with another sampler on the same noise schedule; "default" keeps the checkpoint's."""
-    if sampler not in SAMPLERS:
-        raise InputError(f"sampler '{sampler}' is not known; choose one of {', '.join(SAMPLERS)}")
+    one_of("sampler", sampler, SAMPLERS)
     changed = {**config, **SAMPLERS[sampler]}
     if sampler == "dpmpp_2m" and config.get("beta_schedule") == "squaredcos_cap_v2":
         changed.setdefault("lambda_min_clipped", _COSINE_LAMBDA_CLIP)
@@ -53,7 +53,19 @@ def make_scheduler(config: dict[str, Any]) -> Any:
     settings = {k: v for k, v in config.items() if k in known}
     if "final_sigmas_type" in known:
         settings.setdefault("final_sigmas_type", "sigma_min")
-    return cls(**settings)
+    try:
+        scheduler = cls(**settings)
+    except (ValueError, TypeError, NotImplementedError, ArithmeticError, RuntimeError) as error:
+        raise CheckpointError(f"the scheduler config cannot be used by {name}: "
+                              f"{printable(error, 300)}. Use the "
+                              "scheduler_config.json that belongs to the model.") from None
+    if not bool((scheduler.alphas_cumprod > _LEAST_SIGNAL).all()):
+        raise CheckpointError("the scheduler config's betas (beta_start, beta_end, trained_betas) "
+                              "leave no signal at "
+                              "all in the noisiest samples, or are no numbers. Use the "
+                              "scheduler_config.json that "
+                              "belongs to the model.")
+    return scheduler
 
 
 class Schedule:
@@ -61,7 +73,8 @@ class Schedule:
 
     Args:
         config: scheduler_config.json of the checkpoint.
-        steps: number of timesteps, 1 to the schedule's length (1000).
+        steps: number of timesteps, 1 to the schedule's length (1000). Where that many would repeat a timestep, or
+            leave the table, which no sampler survives, there are so many fewer as do not: `dropped`.
         timesteps: explicit descending timesteps instead of `steps` (DDPM-type schedulers).
         strength: start that far up: only the last int(steps * strength) timesteps are used.
     """
@@ -71,13 +84,29 @@ class Schedule:
         limit = config.get("num_train_timesteps", 1000)
         if timesteps is None and not 1 <= steps <= limit:
             raise InputError(f"steps is {steps}; the model's schedule has {limit} timesteps, so use 1 to {limit}")
-        table = self.scheduler().timesteps
+        self._first, self.timesteps = self._used(strength)
+        while self._custom is None and self._steps > 1 and not self._sound(limit):
+            self._steps -= 1
+            self._first, self.timesteps = self._used(strength)
+        self.dropped = steps - self._steps
+
+    def _used(self, strength: float) -> tuple[int, list[int]]:
+        """The first of the table's timesteps that is used, and all of them from there."""
+        table = self._table().timesteps
         used = len(table) if strength >= 1 else int(len(table) * strength)
-        self.timesteps: list[int] = [int(t) for t in table[len(table) - used:]]
-        self._first = len(table) - used
+        return len(table) - used, [int(t) for t in table[len(table) - used:]]
+
+    def _sound(self, limit: int) -> bool:
+        levels = getattr(self._table(), "sigmas", None)
+        levels = self.timesteps if levels is None else levels[self._first:self._first + len(self.timesteps)].tolist()
+        repeated = any(one == other for one, other in zip(levels, levels[1:]))
+        return not repeated and all(0 <= timestep < limit for timestep in self.timesteps)
 
     def scheduler(self) -> Any:
         """A fresh diffusers scheduler at the start of this schedule."""
+        return self._table()
+
+    def _table(self) -> Any:
         scheduler = make_scheduler(self._config)
         if self._custom is None:
             scheduler.set_timesteps(self._steps)

@@ -9,7 +9,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, number_within
+from ..host import main_memory
 from ..models.bundle import Show1Model
 from ..models.kinds import LATENT_EXPERT
 from ..models.memory import unet_bytes
@@ -18,6 +19,8 @@ from ..sampling.presets import guided_part, preset, steps_of
 from ..sampling.schedules import Schedule, with_sampler
 from ..sampling.tiles import blended, smallest, tile_side, tiles
 from ..sampling.windows import Span
+
+_LARGEST_CFG = 1000.0  # the schema allows 50
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +51,16 @@ def shifted(report: Report, done: int, total: int) -> Report:
     return part
 
 
+def one_prompt(stage: str, positive: Tensor, negative: Tensor) -> None:
+    """InputError unless both are the states of one prompt: a batch would be paired with windows that it does not belong
+    to."""
+    for name, states in (("positive", positive), ("negative", negative)):
+        if not isinstance(states, Tensor) or len(states) != 1:
+            count = len(states) if isinstance(states, Tensor) else type(states).__name__
+            raise InputError(f"{stage}: '{name}' is a batch of {count} prompts; it reads one, so encode "
+                             "one text alone")
+
+
 def previewing(report: Report, to_frames: Callable[[Tensor], Tensor]) -> Report:
     """report() whose previews are frames (F, H, W, 3) made from the predicted clean sample."""
     return lambda step, total, preview=None: report(step, total, preview and (lambda: to_frames(preview())))
@@ -62,6 +75,8 @@ class Sampling(Protocol):
     """What every stage's settings say about its steps."""
 
     steps: int
+    cfg: float
+    seed: int
     sampler: str
     preset: str
     guidance_start: float
@@ -79,6 +94,8 @@ class Steps:
 
     @classmethod
     def of(cls, stage: str, model: Show1Model, s: Sampling, strength: float = 1.0) -> "Steps":
+        number_within(f"{stage}: 'cfg'", s.cfg, 0, _LARGEST_CFG)
+        number_within(f"{stage}: 'seed'", s.seed, 0, 2**63 - 1)
         if not 0 <= s.guidance_start <= s.guidance_end <= 1:
             raise InputError(f"{stage}: guidance from {s.guidance_start} to {s.guidance_end} is no stretch of the run; "
                              "use shares of its steps, 0 <= start <= end <= 1")
@@ -95,6 +112,8 @@ class Steps:
     def told(self, runs: int = 1) -> str:
         """"75 steps", "25 steps (fast instead of 75, guided in 12)"; `runs` times over."""
         fewer = "" if self.preset == "reference" else f"{self.preset} instead of {runs * self.asked}, "
+        if self.schedule.dropped:
+            fewer += f"{runs * self.schedule.dropped} dropped that would repeat a timestep, "
         part = "" if len(self.guided) == len(self) else f"guided in {runs * len(self.guided)}, "
         why = (fewer + part).removesuffix(", ")
         return counted(runs * len(self), "step") + (f" ({why})" if why else "")
@@ -149,6 +168,11 @@ def layout(model: Show1Model, samples: int, frames: int, size: tuple[int, int], 
                           model.unet.dtype)
 
     limit, room = model.unet.memory() // 2, model.unet.room()
+    if needs(smallest(multiple)) > 2 * limit:
+        raise InputError(f"{frames} frames at a time need about "
+                         f"{gigabytes(needs(smallest(multiple)))} even in the "
+                         f"smallest tiles, and the device has {gigabytes(2 * limit)}; use a "
+                         "smaller 'window'")
     side = tile_side(*size, trained, asked, lambda side: needs(side) <= limit, multiple)
     at_once = sharing(samples, lambda count: needs(side, count) <= room)
     return Layout(*size, side, multiple, samples, at_once, needs(side, at_once))
@@ -163,6 +187,27 @@ def sharing(samples: int, fits: Callable[[int], bool]) -> int:
 def check_noise_level(stage: str, name: str, level: int) -> None:
     if not 0 <= level <= 999:
         raise InputError(f"{stage}: '{name}' is {level}; a noise level is a timestep, 0 (clean) to 999 (pure noise)")
+
+
+def check_result(stage: str, frames: int, height: int, width: int, channels: int) -> None:
+    """InputError if the frames a stage is to make cannot be held in main memory."""
+    needs, has = 4 * frames * height * width * channels, main_memory()
+    if needs > has:
+        fits = has // (4 * height * width * channels)
+        raise InputError(f"{stage}: {counted(frames, 'frame')} of {width}x{height} take "
+                         f"{gigabytes(needs)}, and this "
+                         f"machine has {gigabytes(has)}; make fewer frames at a time (of this size "
+                         f"{fits} fit) or "
+                         "smaller ones")
+
+
+def largest(most: int, fits: Callable[[int], bool]) -> int:
+    """The largest number up to `most` that fits, 0 if not even 1 does; what fits grows no smaller."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
 
 
 def halves(cfg: float) -> int:

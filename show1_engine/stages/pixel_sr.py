@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..color import match_color
-from ..errors import InputError
-from ..frames import (checked, from_model, pad_to_multiple, resize, resize_bilinear, split_alpha, to_model, with_alpha)
+from ..color import METHODS, match_color
+from ..errors import InputError, number_within, one_of
+from ..frames import (checked, finite, from_model, pad_to_multiple, resize, resize_bilinear,
+                      split_alpha, to_model, with_alpha)
 from ..models.bundle import Show1Model
 from ..models.kinds import FIRST_FRAME_SR, PIXEL_SR
 from ..noise import generator, randn
@@ -17,8 +18,8 @@ from ..sampling.loop import Report, denoise, silent
 from ..sampling.schedules import Schedule, make_scheduler
 from ..sampling.tiles import whole
 from ..sampling.windows import Window, chained_windows
-from .common import (Layout, Steps, announce, check_noise_level, counted, halves, layout, pixel_frames, predictor,
-                     previewing, shifted)
+from .common import (Layout, Steps, announce, check_noise_level, check_result, counted, halves,
+                     layout, one_prompt, pixel_frames, predictor, previewing, shifted)
 
 STAGE = "Show1PixelSR"
 SCALE = 4
@@ -73,15 +74,17 @@ def pixel_sr(model: Show1Model, images: Tensor, positive: Tensor, negative: Tens
         (F, scale * H, scale * W, C), about [0, 1].
     """
     model.require(STAGE, PIXEL_SR)
+    one_prompt(STAGE, positive, negative)
     images = checked(STAGE, "images", images)
     s = settings
     check_noise_level(STAGE, "noise_level", s.noise_level)
-    if s.scale <= 0:
-        raise InputError(f"{STAGE}: 'scale' is {s.scale}; it must be above 0")
+    number_within(f"{STAGE}: 'scale'", s.scale, 1e-3, 1e3)
+    one_of("color_match", s.color_match, METHODS)
     if windows is None:
         windows = chained_windows(len(images), WINDOW, find_cuts(images) if s.cuts else [])
     height, width = images.shape[1:3]
     size = max(1, round(s.scale * height)), max(1, round(s.scale * width))
+    check_result(STAGE, len(images), *size, images.shape[-1])
     result = images.new_full((len(images), *size, images.shape[-1]), 0.5)
     clean = None if first_frame is None else _first_frame(first_frame, SCALE * height, SCALE * width)
     steps = Steps.of(STAGE, model, s)
@@ -93,7 +96,7 @@ def pixel_sr(model: Show1Model, images: Tensor, positive: Tensor, negative: Tens
         progress = shifted(report, i * len(steps), len(windows) * len(steps))
         start = clean if i == 0 or window.continues else None
         video = _window(model, low, positive, negative, s, steps, start, progress)
-        result[window.frames] = with_alpha(from_model(resize(video, *size)), alpha)
+        result[window.frames] = with_alpha(finite(STAGE, from_model(resize(video, *size))), alpha)
         if i + 1 < len(windows):  # the next window begins on this one's last frame, or earlier if it was moved back
             first = windows[i + 1].start - window.start
             clean = video[:, :, first:first + 1]
@@ -117,11 +120,12 @@ def first_frame_sr(model: Show1Model, images: Tensor, positive: Tensor, negative
                    settings: PixelSRSettings = FIRST_FRAME_SETTINGS, report: Report = silent) -> Tensor:
     """The first of `images` (F, H, W, C) upscaled four times by a 2-D model (DeepFloyd IF-II): (1, 4H, 4W, 3)."""
     model.require(STAGE, FIRST_FRAME_SR)
+    one_prompt(STAGE, positive, negative)
     check_noise_level(STAGE, "first_frame_noise_level", settings.noise_level)
     rgb, _ = split_alpha(checked(STAGE, "images", images[:1]))
     steps = Steps.of(STAGE, model, settings)
-    return from_model(upscale(STAGE, model, to_model(rgb, _CPU), positive, negative, settings, steps.schedule, None,
-                              report, steps.guided))
+    return finite(STAGE, from_model(upscale(STAGE, model, to_model(rgb, _CPU), positive, negative, settings,
+                                            steps.schedule, None, report, steps.guided)))
 
 
 def upscale(stage: str, model: Show1Model, low: Tensor, positive: Tensor, negative: Tensor, s: PixelSRSettings,
@@ -144,7 +148,7 @@ def upscale(stage: str, model: Show1Model, low: Tensor, positive: Tensor, negati
     condition = low_resolution(model, target.to(device), noise, labels, clean)
     predict = predictor(stage, model, positive, negative, s.cfg, device, labels.to(device), 1, plan.at_once, where)
     video = denoise(plan.over(predict, whole(low.shape[2])), start, schedule, [source],
-                    previewing(report, pixel_frames), condition)
+                    previewing(report, pixel_frames), condition, stage)
     return video[..., :height, :width]
 
 
@@ -152,7 +156,12 @@ def low_resolution(model: Show1Model, enlarged: Tensor, noise: Tensor, levels: T
                    clean_first: Tensor | None = None) -> Tensor:
     """The model's condition: enlarged windows (B, 3, F, H, W) noised to `levels` (B,), and `clean_first` in the place
     of the first frame."""
-    condition = make_scheduler(model.noising_config or _COSINE).add_noise(enlarged, noise, levels)
+    scheduler = make_scheduler(model.noising_config or _COSINE)
+    if int(levels.max()) >= len(scheduler.alphas_cumprod):
+        raise InputError(f"{STAGE}: the noise level is {int(levels.max())}; the noising schedule "
+                         f"of '{model.name}' has "
+                         f"{len(scheduler.alphas_cumprod)} timesteps, so use a lower one")
+    condition = scheduler.add_noise(enlarged, noise, levels)
     if clean_first is not None:
         condition[:, :, :1] = clean_first
     return condition
@@ -162,7 +171,8 @@ def _layout(model: Show1Model, s: PixelSRSettings, frames: int, height: int, wid
     """Tiles for a low-resolution window of that size, enlarged and padded."""
     multiple = model.network.size_multiple
     size = tuple(-(-SCALE * side // multiple) * multiple for side in (height, width))
-    return layout(model, halves(s.cfg), frames, size, model.network.config["sample_size"], s.tiling, multiple)
+    trained = model.network.config.get("sample_size") or 256
+    return layout(model, halves(s.cfg), frames, size, trained, s.tiling, multiple)
 
 
 def _first_frame(image: Tensor, height: int, width: int) -> Tensor:
