@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ..show1_engine.checkpoints.download import download
 from ..show1_engine.checkpoints.registry import PUBLISHED
+from ..show1_engine.errors import one_of
 from ..show1_engine.host.folders import model_folders
 from ..show1_engine.host.ui import download_report, show_text
 from .schema import schema
@@ -36,10 +37,13 @@ class Show1DownloadModel(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model: str, accept_license: bool) -> bool | float:
+        if not isinstance(model, str) or model not in PUBLISHED:
+            return float("nan")
         return (_folder_for(model) / model).exists() or float("nan")  # what is not there is fetched, never cached
 
     @classmethod
     def execute(cls, model: str, accept_license: bool) -> io.NodeOutput:
+        one_of("Show1DownloadModel: model", model, PUBLISHED)
         folder = download(model, _folder_for(model), accept_license, download_report())
         show_text(f"{model} is in {folder}")
         return io.NodeOutput(model)

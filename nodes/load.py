@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from ..show1_engine.bundled import WEIGHTS
 from ..show1_engine.checkpoints.find import Found, find_text_encoders, list_models
 from ..show1_engine.checkpoints.registry import ABSENT, absent, advice
-from ..show1_engine.errors import CheckpointError
+from ..show1_engine.errors import CheckpointError, printable
 from ..show1_engine.host.folders import model_folders
 from ..show1_engine.host.memory import ComfyRuntime
 from ..show1_engine.loading import DTYPES, UNET_DTYPES, load_model, load_text_encoder
@@ -40,12 +40,15 @@ def _bundled(found: dict[str, Found]) -> dict[str, Found]:
 
 def _missing(found: dict[str, Found], name: str) -> str | None:
     """Why there is no model of that name, or none that can be used, and the way out; None if there is one."""
+    if not isinstance(name, str):
+        return f"the model's name is {printable(name, 100)}, which is no text. Choose one from the list"
     if item := found.get(_bare(name)):
         return f"'{_bare(name)}' cannot be used: {item.reason}" if item.reason else None
     if known := advice(name):
         return known
-    there = ", ".join(name for name, item in found.items() if not item.reason) or "none"
-    return (f"there is no '{name}'. Put it into models/show1 as a diffusers-layout folder (or a .safetensors from "
+    there = printable(", ".join(name for name, item in found.items() if not item.reason) or "none", 400)
+    return (f"there is no '{printable(name, 200)}'. Put it into models/show1 as a diffusers-layout folder (or a "
+            ".safetensors from "
             f"'convert') and press R. Found: {there}")
 
 

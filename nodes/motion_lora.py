@@ -41,7 +41,7 @@ class Show1MotionLoRA(io.ComfyNode):
                 lora: dict[str, Tensor] | None = None) -> io.NodeOutput:
         if lora is not None:
             return io.NodeOutput(with_motion(model, lora_from(lora, model, "the connected LoRA"), strength))
-        if lora_name == _NONE:
+        if lora_name in (_NONE, None):
             raise InputError("Show1MotionLoRA: 'lora_name' is 'none' and no 'lora' is connected; choose a file, or "
                              "connect Train Show-1 Motion LoRA")
         return io.NodeOutput(with_motion(model, read_lora(lora_path(lora_name), model), strength))

@@ -42,6 +42,17 @@ def empty_prompt(positive: Conditioning) -> Tensor | None:
 
 
 def _states(stage: str, name: str, value: Conditioning) -> Tensor:
+    if not isinstance(value, (list, tuple)):
+        raise InputError(f"{stage}: '{name}' is no prompt but {type(value).__name__}; connect "
+                         "Show1TextEncode")
     if len(value) != 1:
         raise InputError(f"{stage}: '{name}' holds {len(value)} prompts; Show-1 reads one, so do not combine prompts")
-    return value[0][0]
+    pair = value[0]
+    if not isinstance(pair, (list, tuple)) or len(pair) < 2 or not isinstance(pair[0], Tensor) \
+            or not isinstance(pair[1], dict):
+        raise InputError(f"{stage}: '{name}' holds no states of a prompt; connect Show1TextEncode")
+    if len(pair[0]) != 1:
+        raise InputError(f"{stage}: '{name}' is a batch of {len(pair[0])} prompts; Show-1 reads "
+                         "one, so encode one "
+                         "text alone")
+    return pair[0]

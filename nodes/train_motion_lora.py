@@ -98,7 +98,10 @@ class Show1TrainMotionLoRA(io.ComfyNode):
                 raise
             _cut_short[_key(steps=steps, rank=rank, learning_rate=learning_rate, seed=seed, **options)] += 1
             show_text(f"stopped after {len(training.losses)} of {steps} steps; what is learned goes on")
-        return io.NodeOutput(spelled(training.lora), {"loss": training.losses})
+        if training.stopped:
+            show_text(training.stopped)
+        losses = training.losses if len(training.losses) > 1 else 2 * training.losses  # the host's graph needs two
+        return io.NodeOutput(spelled(training.lora), {"loss": losses})
 
     @classmethod
     def fingerprint_inputs(cls, **inputs: Any) -> int:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from .errors import InputError
+from .errors import one_of
 
 _WAVELET_LEVELS = 5
 _XYZ = torch.tensor([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
@@ -22,8 +22,7 @@ def match_color(images: Tensor, reference: Tensor, method: str) -> Tensor:
     mean_std: each channel's mean and spread, per frame. wavelet: everything coarser than about 32 pixels is the
     reference's, all detail stays. lab: mean and spread in CIELAB, per frame.
     """
-    if method not in METHODS:
-        raise InputError(f"color_match '{method}' is not known; choose one of {', '.join(METHODS)}")
+    one_of("color_match", method, METHODS)
     return METHODS[method](images, reference)
 
 

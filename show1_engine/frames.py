@@ -7,23 +7,44 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from .errors import InputError
+from .errors import InputError, ResultError
+
+_BRIGHTEST = 1e4  # of a frame's values, which go from 0 to 1; beyond, half precision overflows
+_OVERHANG = 4  # how many times the wanted pixels may be computed to be cut off
 
 
 def checked(stage: str, name: str, images: Tensor) -> Tensor:
     """`images` as float32 RGB or RGBA frames (F, H, W, 3 or 4).
 
-    Grey becomes RGB. Raises InputError for no frames, a wrong shape, or NaN and infinite values.
+    Grey becomes RGB. Raises InputError for no frames, a wrong shape, or NaN, infinite and huge values.
     """
+    if not isinstance(images, Tensor) or images.is_complex():
+        raise InputError(f"{stage}: '{name}' is no stack of frames but {type(images).__name__}; "
+                         "connect frames "
+                         "(IMAGE)")
     if images.ndim != 4 or images.shape[-1] not in (1, 3, 4) or 0 in images.shape:
         raise InputError(f"{stage}: '{name}' has shape {tuple(images.shape)}; give frames of shape "
                          "(frames, height, width, channels) with 1, 3 or 4 channels")
     images = images.float()
-    bad = next((i for i, image in enumerate(images) if not torch.isfinite(image).all()), None)
+    ends = torch.stack([end for image in images for end in image.aminmax()]).abs().view(-1, 2)
+    bad = next((i for i, end in enumerate(ends.amax(1).tolist()) if not end <= _BRIGHTEST), None)
+    if bad is not None and bool(ends[bad].isfinite().all()):
+        raise InputError(f"{stage}: '{name}' has values up to {float(ends[bad].max()):.3g} in "
+                         f"frame {bad} of "
+                         f"{len(images)}; frames go from 0 (black) to 1 (white)")
     if bad is not None:
         raise InputError(f"{stage}: '{name}' has NaN or infinite values in frame {bad} of "
                          f"{len(images)}; what made it failed (half precision overflow?): run that in fp32 or bf16")
     return images.expand(*images.shape[:-1], 3) if images.shape[-1] == 1 else images
+
+
+def finite(stage: str, values: Tensor, made_by: str = "model") -> Tensor:
+    """`values` as they are; ResultError if one is NaN or infinite."""
+    if not bool(values.isfinite().all()):
+        raise ResultError(f"{stage}: what the {made_by} made is NaN or infinite. Try weight_dtype "
+                          "fp32 or bf16, a lower "
+                          f"cfg or LoRA strength, or another {made_by}; its files may be damaged")
+    return values
 
 
 def split_alpha(images: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -87,6 +108,12 @@ def cover(video: Tensor, height: int, width: int) -> Tensor:
     """Resized to cover height x width without changing the aspect, the overhang cut off evenly."""
     old_height, old_width = video.shape[-2:]
     scale = max(height / old_height, width / old_width)
+    if old_height * old_width * scale**2 > _OVERHANG * height * width:  # a strip: most of it would be computed in vain
+        rows, columns = (min(old, math.ceil(new / scale) + 2) for old, new in
+                         ((old_height, height), (old_width, width)))
+        top, left = (old_height - rows) // 2, (old_width - columns) // 2
+        video = video[..., top:top + rows, left:left + columns]
+        old_height, old_width = rows, columns
     tall, wide = max(height, round(old_height * scale)), max(width, round(old_width * scale))
     video = resize(video, tall, wide)
     top, left = (tall - height) // 2, (wide - width) // 2
@@ -113,5 +140,6 @@ def small_sheet(images: Tensor) -> Tensor:
     """
     frames = images[..., :3].movedim(-1, 1)
     shrink = max(1, round(max(frames.shape[2:]) * len(frames)**0.5 / 512))
-    frames = F.avg_pool2d(frames, shrink) if shrink > 1 else frames
+    shrinks = [min(shrink, side) for side in frames.shape[2:]]  # a strip may be lower than that
+    frames = F.avg_pool2d(frames, shrinks) if shrink > 1 else frames
     return contact_sheet(frames.movedim(1, -1))

@@ -6,19 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checkpoints.read import TextCheckpoint, load_strict, read_checkpoint, read_text_encoder
+from .checkpoints.finite import check_finite
+from .checkpoints.read import TextCheckpoint, check_fit, load_strict, read_checkpoint, read_text_encoder
 from .checkpoints.t5_file import tokenizers_near
-from .errors import CheckpointError, InputError
-from .host.memory import ComfyRuntime
+from .errors import CheckpointError, one_of
 from .models import autoencoder
 from .models.bundle import Show1Model
 from .models.compiled import compile_network
-from .models.handle import TEXT, UNET, VAE, Handle
+from .models.handle import TEXT, UNET, VAE, Handle, Runtime
 from .models.text import CLIP, T5, TextEncoder, load_tokenizer
 from .models.unet import UNet
-from .runtime import PlainRuntime
+from .sampling.schedules import make_scheduler
 
-Runtime = PlainRuntime | ComfyRuntime
 DTYPES: dict[str, torch.dtype | None] = {"default": None, "fp32": torch.float32, "fp16": torch.float16,
                                          "bf16": torch.bfloat16, "fp8_e4m3fn": torch.float8_e4m3fn}
 FAST = "fp8_e4m3fn_fast"  # of a UNet: multiplied in fp8, too
@@ -27,8 +26,7 @@ UNET_DTYPES = {**DTYPES, FAST: torch.float8_e4m3fn}
 
 def dtype_of(name: str) -> torch.dtype | None:
     """The dtype a user names; None for "default"."""
-    if name not in UNET_DTYPES:
-        raise InputError(f"weight dtype '{name}' is not known; choose one of {', '.join(UNET_DTYPES)}")
+    one_of("weight dtype", name, UNET_DTYPES)
     return UNET_DTYPES[name]
 
 
@@ -44,14 +42,21 @@ def load_model(path: Path, runtime: Runtime, weight_dtype: str = "default", name
         InputError: torch.compile does not work here.
     """
     checkpoint = read_checkpoint(Path(path))
+    for config in (checkpoint.scheduler_config, checkpoint.noising_config):
+        if config is not None:
+            make_scheduler(config)  # refuses what it cannot run
+    found = checkpoint.weights("unet")
+    check_fit("unet", checkpoint.unet_config, *found)
     unet = empty_unet(checkpoint.unet_config, runtime, weight_dtype)
-    handle = filled(UNET, unet, unet, checkpoint.weights("unet"), runtime, weight_dtype)
+    handle = filled(UNET, unet, unet, found, runtime, weight_dtype)
     if compiled:
         compile_network(unet, runtime.device)
     vae = None
     if checkpoint.vae_config is not None:
+        found = checkpoint.weights("vae")
+        check_fit("vae", checkpoint.vae_config, *found)
         net = autoencoder.build(checkpoint.vae_config)
-        vae = filled(VAE, net, net, checkpoint.weights("vae"), runtime)
+        vae = filled(VAE, net, net, found, runtime)
     return Show1Model(name or checkpoint.name, checkpoint.kind, handle, checkpoint.scheduler_config,
                       checkpoint.noising_config, vae, trained=checkpoint.trained)
 
@@ -73,9 +78,11 @@ def load_text_encoder(path: Path, runtime: Runtime, weight_dtype: str = "default
     kind = T5 if checkpoint.model_type == "t5" else CLIP
     tokenizer = (load_tokenizer(kind, checkpoint.tokenizer_folder) if checkpoint.tokenizer_folder else
                  _tokenizer_for_file(checkpoint, models))
+    found = checkpoint.weights()
+    check_fit(checkpoint.model_type, checkpoint.config, *found)
     network = runtime.build_text(kind, checkpoint.config)
-    handle = filled(TEXT, network, network.model, checkpoint.weights(), runtime, weight_dtype)
-    return TextEncoder(name or Path(path).name, kind, tokenizer, handle)
+    handle = filled(TEXT, network, network.model, found, runtime, weight_dtype)
+    return TextEncoder(name or Path(path).name, kind, tokenizer, handle, checkpoint.config["vocab_size"])
 
 
 def _tokenizer_for_file(checkpoint: TextCheckpoint, models: Path | None) -> Any:
@@ -97,7 +104,8 @@ def filled(role: str, network: nn.Module, keyed: nn.Module, found: tuple[dict[st
     parameters = sum(value.numel() for value in weights.values())
     storage, compute = runtime.dtypes(role, dtype_of(weight_dtype), parameters)
     matrices = _matrix_keys(keyed)
-    load_strict(keyed, {key: _stored(value, storage, key in matrices) for key, value in weights.items()}, file)
+    load_strict(keyed, {key: _stored(value, storage, key, key in matrices, file) for key, value in weights.items()},
+                file)
     _fill_buffers(keyed)
     return runtime.manage(role, network.requires_grad_(False), compute)
 
@@ -116,9 +124,11 @@ def _matrix_keys(network: nn.Module) -> set[str]:
             if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))}
 
 
-def _stored(value: Tensor, dtype: torch.dtype, matrix: bool) -> Tensor:
+def _stored(value: Tensor, dtype: torch.dtype, key: str, matrix: bool, file: Path) -> Tensor:
+    """The weight as it is kept; CheckpointError if it is not finite, or too large for that."""
     if not value.is_floating_point():
         return value
     if dtype.itemsize == 1 and not matrix:
         dtype = torch.float16  # norms, biases, embeddings and lone parameters have no castable fp8 form
+    check_finite(value, f"'{file}'", key, dtype)
     return value.to(dtype)

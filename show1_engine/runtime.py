@@ -1,6 +1,5 @@
 """Plain torch on one device: the runtime of the command line, and of anyone without ComfyUI."""
 
-import os
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -9,6 +8,13 @@ from torch import Tensor, nn
 
 from .errors import InputError
 from .models.patches import Patch, Patches, patched
+
+
+def main_memory() -> int:
+    """Bytes of main memory there are, in all."""
+    import psutil
+
+    return psutil.virtual_memory().total
 
 
 class PlainHandle:
@@ -33,7 +39,7 @@ class PlainHandle:
     def memory(self) -> int:
         if self._runtime.device.type == "cuda":
             return torch.cuda.mem_get_info(self._runtime.device)[1]
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**33
+        return main_memory()
 
     def room(self) -> int:
         weights = sum(parameter.nbytes for parameter in self.module.parameters())

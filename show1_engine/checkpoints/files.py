@@ -3,12 +3,16 @@
 Every function raises CheckpointError, naming the file, what is wrong with it and what to do.
 """
 
+import io
 import json
 import pickle
+import pickletools
 import struct
+import zipfile
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,17 +20,24 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from . import damage
+from .header import HeaderError, read_header
 
 Weights = dict[str, Tensor]
 
+# Published files stay far below: configs of 4 kB, indices of 300 kB, tensor headers of 300 kB, pickles of 500 kB.
+JSON_LIMIT = 4 * 2**20
+_PICKLE_LIMIT = 16 * 2**20  # bytes of a pickle beside its tensors
+_PICKLE_STEPS = 500_000  # of the machine that reads pickles; a tensor takes about 25
+
 # What the weights-only reader raises on bytes that are no pickle, or a broken one.
 _BROKEN_PICKLE = (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, LookupError, AttributeError,
-                  TypeError, AssertionError, ArithmeticError, struct.error)
+                  TypeError, AssertionError, ArithmeticError, RecursionError, NotImplementedError, struct.error,
+                  zipfile.BadZipFile)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. -Infinity and NaN are allowed: diffusers writes them."""
-    _require(path)
+def read_json(path: Path, limit: int = JSON_LIMIT) -> dict[str, Any]:
+    """A JSON object of at most `limit` bytes. -Infinity and NaN are allowed: diffusers writes them."""
+    require(path, limit)
     try:
         value = json.loads(path.read_text("utf-8-sig"))
     except OSError as error:
@@ -68,20 +79,21 @@ def read_file(path: Path) -> Weights:
 
 def read_safetensors(path: Path, prefix: str = "") -> Weights:
     """The tensors whose names begin with `prefix`, which is taken off."""
-    _require(path)
+    require(path)
     try:
+        read_header(path)
         with safe_open(path, framework="pt", device="cpu") as file:
             return {name[len(prefix):]: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}
     except OSError as error:
         raise unreadable(path, error) from error
-    except SafetensorError as error:
+    except (SafetensorError, HeaderError, RuntimeError, ValueError, TypeError) as error:
         raise CheckpointError(f"'{path}' {damage.of_safetensors(path)}.") from error
 
 
 def read_pickle(path: Path) -> Weights:
     """The tensors of a torch pickle, by torch's weights-only reader: code inside is refused, never run."""
     content = read_any_pickle(path)
-    if not isinstance(content, dict) or not all(isinstance(name, str) and _is_plain(value)
+    if not isinstance(content, dict) or not all(isinstance(name, str) and is_plain(value)
                                                 for name, value in content.items()):
         raise CheckpointError(f"'{path}' holds no weights by name, but something else. Use the model's own file.")
     return content
@@ -89,12 +101,12 @@ def read_pickle(path: Path) -> Weights:
 
 def read_any_pickle(path: Path) -> Any:
     """What a torch pickle holds, by the weights-only reader: tensors and plain values in any arrangement."""
-    _require(path)
+    require(path)
     require_safe_pickles(path)
     try:
-        with path.open("rb") as file:
-            zipped = file.read(2) == b"PK"  # the format before PyTorch 1.6 cannot be mapped
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=_bounded(path))
+    except CheckpointError:
+        raise
     except PermissionError as error:
         raise unreadable(path, error) from error
     except _BROKEN_PICKLE as error:
@@ -114,8 +126,47 @@ def require_safe_pickles(path: Path) -> None:
                               "Update to PyTorch 2.6 or later, or get the model as .safetensors.")
 
 
-def _is_plain(value: object) -> bool:
-    return isinstance(value, Tensor) and value.layout == torch.strided
+def is_plain(value: object) -> bool:
+    """Whether a value out of a file is a tensor of real numbers that holds all of them in memory."""
+    return (isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+            and not value.is_quantized and not value.is_complex()
+            and value.numel() * value.element_size() <= value.untyped_storage().nbytes())
+
+
+def _bounded(path: Path) -> bool:
+    """Whether a pickle is an archive, after a look at how much work it is to read: a few megabytes of brackets would
+    take minutes, and a compressed archive may unfold to anything. Raises what the readers of such files raise."""
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"PK"  # the format before PyTorch 1.6 cannot be mapped
+        file.seek(0)
+        if not zipped:
+            _count_steps(path, file, 5)
+            return False
+    with zipfile.ZipFile(path) as archive:
+        inside = archive.infolist()
+        if any(item.compress_type != zipfile.ZIP_STORED for item in inside):
+            raise CheckpointError(f"'{path}' is compressed, which torch's own files are not. Get "
+                                  "the model as "
+                                  ".safetensors.")
+        for item in inside:
+            if item.filename.endswith("data.pkl"):
+                if item.file_size > _PICKLE_LIMIT:
+                    raise _too_much(path)
+                _count_steps(path, io.BytesIO(archive.read(item)), 1)
+    return True
+
+
+def _count_steps(path: Path, file: IO[bytes], pickles: int) -> None:
+    """The older format holds five pickles in a row, the newer one."""
+    steps = chain.from_iterable(pickletools.genops(file) for _ in range(pickles))
+    if next(islice(steps, _PICKLE_STEPS, None), None) is not None:
+        raise _too_much(path)
+
+
+def _too_much(path: Path) -> CheckpointError:
+    return CheckpointError(f"'{path}' was not opened: what it holds beside tensors is more than "
+                           "any model has. Get the "
+                           "model as .safetensors, from a source you trust.")
 
 
 def read_shards(index: Path) -> Weights:
@@ -159,11 +210,16 @@ def _candidates(stems: tuple[str, ...], prefer_fp16: bool) -> Iterator[str]:
                 yield f"{stem}{kind}.index{variant}.json"  # diffusers' and transformers' place for the variant
 
 
-def _require(path: Path) -> None:
+def require(path: Path, limit: int | None = None) -> None:
+    """CheckpointError unless there is a file, of at most `limit` bytes."""
     if path.is_dir():
         raise CheckpointError(f"'{path}' is a folder; a file was expected.")
     if not path.is_file():
         raise CheckpointError(f"'{path}' is missing. Download it, or copy the whole model folder again.")
+    if limit is not None and path.stat().st_size > limit:
+        raise CheckpointError(f"'{path}' has {path.stat().st_size:,} bytes; such a file has at "
+                              f"most {limit:,}. It is "
+                              "not the model's own: download it again.")
 
 
 def unreadable(path: Path, error: OSError) -> CheckpointError:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-_LIMIT = 100_000_000  # bytes; the format's own
+_LIMIT = 16 * 2**20  # bytes; the format's own is 100 MB, published models have less than one
 
 
 class HeaderError(ValueError):
@@ -20,7 +20,7 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
         data = file.read(length)
     try:
         header = json.loads(data)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, MemoryError) as error:
         raise HeaderError("no JSON header") from error
     if not isinstance(header, dict):
         raise HeaderError("the header is no JSON object")

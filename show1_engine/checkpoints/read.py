@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from . import damage
 from .files import Weights, first_few, read_json, read_safetensors, read_weights, unreadable
 from .header import HeaderError, read_metadata
 from .registry import trained_latents
+from .schema import ClipSchema, SchedulerSchema, T5Schema, VaeSchema, complete, given, unet_config
 from .t5_file import t5_config_of, t5_weights
 
 __all__ = ["Checkpoint", "TextCheckpoint", "configs_in", "load_strict", "read_checkpoint", "read_json",
@@ -97,8 +98,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
     else:
         raise CheckpointError(f"'{path}' does not exist. Give a model folder or a .safetensors file.")
     trained = configs.get("trained") or trained_latents(path.name, configs["unet"])
-    return Checkpoint(path, kind_of(configs["unet"]), configs["unet"], configs["scheduler"], configs["noising"],
-                      configs["vae"], trained)
+    kind = kind_of(configs["unet"])
+    configs = _checked(configs, path)
+    return Checkpoint(path, kind, configs["unet"], configs["scheduler"], configs["noising"], configs["vae"], trained)
 
 
 def _configs_of_folder(folder: Path) -> dict[str, Any]:
@@ -108,6 +110,21 @@ def _configs_of_folder(folder: Path) -> dict[str, Any]:
             "scheduler": read_json(folder / "scheduler" / "scheduler_config.json"),
             "noising": optional(folder / "image_noising_scheduler" / "scheduler_config.json"),
             "vae": optional(folder / "vae" / "config.json")}
+
+
+def _checked(configs: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The configs through their schemas; messages name the file each of them is in."""
+    def place(*parts: str) -> tuple[Path, str]:
+        return (path.joinpath(*parts), "") if path.is_dir() else (path, f", in its {parts[0]} "
+                                                                        "config")
+
+    def scheduler(part: str, folder: str) -> dict[str, Any] | None:
+        return configs[part] and given(SchedulerSchema, configs[part], *place(folder, "scheduler_config.json"))
+
+    return {"unet": unet_config(configs["unet"], *place("unet", "config.json")),
+            "scheduler": scheduler("scheduler", "scheduler"),
+            "noising": scheduler("noising", "image_noising_scheduler"),
+            "vae": configs["vae"] and given(VaeSchema, configs["vae"], *place("vae", "config.json"))}
 
 
 def unet_config_of(folder: Path) -> dict[str, Any]:
@@ -129,7 +146,7 @@ def configs_in(file: Path) -> dict[str, Any]:
         raise unreadable(file, error) from error
     except HeaderError as error:
         raise CheckpointError(f"'{file}' {damage.of_safetensors(file)}.") from error
-    if text is None:
+    if not isinstance(text, str):
         raise CheckpointError(
             f"'{file}' has no Show-1 metadata, so its architecture is unknown. Use the model's folder as published, or "
             f"make such a file from it: python -m show1_engine convert MODEL_FOLDER {file.name}")
@@ -177,13 +194,15 @@ def read_text_encoder(path: Path) -> TextCheckpoint:
         raise CheckpointError(f"'{path}' is no text encoder: it holds neither text_encoder/config.json nor "
                               "config.json. Give a model folder with text_encoder/ and tokenizer/.")
     config = read_json(folder / "config.json")
-    return TextCheckpoint(path, folder, _tokenizer_for(folder), text_type(config, folder), config)
+    kind = text_type(config, folder)
+    schema = T5Schema if kind == "t5" else ClipSchema
+    return TextCheckpoint(path, folder, _tokenizer_for(folder), kind, complete(schema, config, folder / "config.json"))
 
 
 def text_type(config: Mapping[str, Any], folder: Path) -> str:
     """The config's model_type if it is one that Show-1 uses; CheckpointError otherwise."""
     kind = config.get("model_type")
-    if kind not in TEXT_TYPES:
+    if not isinstance(kind, str) or kind not in TEXT_TYPES:
         raise CheckpointError(f"'{folder}' holds a model of type {kind!r}. Show-1 reads text with T5 v1.1 ('t5', pixel "
                               "stages) or OpenCLIP-H ('clip_text_model', latent expert).")
     return kind
@@ -195,6 +214,49 @@ def _tokenizer_for(folder: Path) -> Path:
             return place
     raise CheckpointError(f"'{folder}' has no tokenizer. Copy the model's tokenizer folder to "
                           f"'{folder.parent / 'tokenizer'}'.")
+
+
+def check_fit(part: str, config: Mapping[str, Any], weights: Mapping[str, Tensor], file: Path) -> None:
+    """CheckpointError if the weights of a "unet", "vae", "t5" or "clip_text_model" have other layers or another width
+    than the config says. Names and shapes only, so that nothing is built from a config that cannot be right."""
+    layers = {"unet": ("down_blocks", "down_block_types"), "vae": ("encoder.down_blocks", "down_block_types"),
+              "t5": ("encoder.block", "num_layers"), "clip_text_model": ("encoder.layers", "num_hidden_layers")}
+    name, key = layers[part]
+    said = config.get(key, 1)
+    for what, wanted, there in ((name, said if isinstance(said, int) else len(said), _count(weights, name)),
+                                *_resnets(part, config, weights), *_widths(part, config, weights)):
+        if there != wanted:
+            raise CheckpointError(f"'{file}' does not fit its config: {what} is {there} instead of "
+                                  f"{wanted}. Config and weights are of different models, or the "
+                                  "file "
+                                  "is incomplete: download both again.")
+
+
+def _count(weights: Mapping[str, Tensor], name: str) -> int:
+    """How many modules of a list there are: the highest number behind its name, plus one."""
+    pattern = re.compile(rf"(?:text_model\.)?{re.escape(name)}\.(\d{{1,6}})\.")
+    return max((int(match[1]) + 1 for match in map(pattern.match, weights) if match), default=0)
+
+
+def _resnets(part: str, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Iterator[tuple[str, int, int]]:
+    if part not in ("unet", "vae"):
+        return
+    prefix = "down_blocks" if part == "unet" else "encoder.down_blocks"
+    layers = config.get("layers_per_block", 1)
+    for i in range(len(config.get("down_block_types", ()))):
+        name = f"{prefix}.{i}.resnets"
+        yield name, layers[i] if isinstance(layers, list) else layers, _count(weights, name)
+
+
+def _widths(part: str, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Iterator[tuple[str, Any, Any]]:
+    keys = {"unet": ("conv_in.weight",), "vae": ("encoder.conv_in.weight",),
+            "t5": ("shared.weight", "encoder.embed_tokens.weight"),
+            "clip_text_model": ("text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight")}
+    if part in ("unet", "vae"):
+        wanted = config.get("block_out_channels", [64])[0], config.get("in_channels", 3)
+    else:
+        wanted = config["vocab_size"], config["d_model" if part == "t5" else "hidden_size"]
+    yield from ((key, wanted, tuple(weights[key].shape[:2])) for key in keys[part] if key in weights)
 
 
 def load_strict(module: nn.Module, weights: Mapping[str, Tensor], file: Path) -> None:

@@ -31,9 +31,9 @@ def lora_path(name: str) -> Path:
     """Where a listed LoRA lies. InputError if it is gone."""
     import folder_paths
 
-    path = folder_paths.get_full_path("loras", name)
+    path = folder_paths.get_full_path("loras", name) if isinstance(name, str) else None
     if path is None:
-        raise InputError(f"Show1MotionLoRA: there is no '{name}' in models/loras or output/loras; put it there and "
+        raise InputError(f"Show1MotionLoRA: there is no {name!r} in models/loras or output/loras; put it there and "
                          "press R")
     return Path(path)
 
@@ -42,5 +42,5 @@ def modified(name: str) -> float:
     """When a listed LoRA was last written; 0 if it is gone."""
     import folder_paths
 
-    path = folder_paths.get_full_path("loras", name)
+    path = folder_paths.get_full_path("loras", name) if isinstance(name, str) else None
     return 0.0 if path is None else os.path.getmtime(path)

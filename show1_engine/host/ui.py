@@ -1,5 +1,6 @@
 """What a user sees of a running node: progress bar, preview, time left; and cancelling."""
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -7,8 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import printable
 from ..frames import small_sheet
 from ..progress import Clock, duration
+
+log = logging.getLogger(__name__)
+# Running out of the device's memory is a RuntimeError; a cancel, in the host, derives from Exception alone.
+_PREVIEW_FAULTS = (RuntimeError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, OSError,
+                   MemoryError, AssertionError)
 
 
 class ComfyReport:
@@ -19,7 +26,7 @@ class ComfyReport:
         import comfy.utils
 
         self._bar = comfy.utils.ProgressBar(1)  # every update says its total
-        self._plan, self._clock, self._shown = "", Clock(), 0.0
+        self._plan, self._clock, self._shown, self._told = "", Clock(), 0.0, False
 
     def plan(self, text: str) -> None:
         self._plan = text
@@ -29,11 +36,23 @@ class ComfyReport:
         import comfy.model_management as mm
 
         mm.throw_exception_if_processing_interrupted()
-        self._bar.update_absolute(step, total, _picture(preview()) if preview else None)
+        self._bar.update_absolute(step, total, self._shown_picture(preview) if preview else None)
         left = self._clock.left(step, total)
         if left is not None and (time.monotonic() - self._shown > 1 or step == total):
             self._shown = time.monotonic()
             show_text(f"step {step} of {total}, {duration(left)} left\n{self._plan}")  # the node shows two lines
+
+    def _shown_picture(self, preview: Any) -> tuple[str, Any, int] | None:
+        """The preview, or none where it cannot be made: a picture is no reason to lose a run. A cancel while it is
+        made is none of these errors."""
+        try:
+            return _picture(preview())
+        except _PREVIEW_FAULTS as error:
+            if not self._told:
+                log.warning("A preview cannot be shown (%s: %s); the run goes on.", type(error).__name__,
+                            printable(error, 300))
+            self._told = True
+            return None
 
 
 def show_text(text: str) -> None:
@@ -43,6 +62,7 @@ def show_text(text: str) -> None:
 
     context = get_executing_context()
     if context is not None and getattr(PromptServer, "instance", None) is not None:
+        text = "\n".join(printable(line) for line in text.splitlines())
         PromptServer.instance.send_progress_text(text, context.node_id)
 
 

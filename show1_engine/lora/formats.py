@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.files import Weights, first_few, read_any_pickle, read_safetensors
-from ..errors import CheckpointError, InputError
+from ..checkpoints.files import Weights, first_few, is_plain, read_any_pickle, read_safetensors
+from ..checkpoints.finite import check_finite
+from ..errors import CheckpointError, one_of, printable
 from ..models.bundle import Show1Model
 from ..models.kinds import DESCRIPTION
 from ..models.patches import Difference, LowRank
@@ -35,6 +36,7 @@ _ROLES = (  # ends of keys, longest first; what they hold
     (r"\.alpha", "alpha"), (r"\.diff", "diff"), (r"\.diff_b", "diff_b"), (r"\.set_weight", "weight"),
     (r"\.weight", "weight"), (r"\.bias", "bias"))
 _ENDINGS = [(re.compile(f"(.+?)(?:{pattern})$"), role) for pattern, role in _ROLES]
+_LONGEST_KEY = 1000  # characters; Show-1's own have less than 100
 _TEXT = ("lora_te", "text_encoder", "te1_", "te2_", "clip_")
 
 
@@ -46,9 +48,6 @@ def read_content(path: Path) -> Content:
     content = read_any_pickle(path)
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
-    values = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
-    if not values or not all(isinstance(value, Tensor) for value in values):
-        raise CheckpointError(f"'{path}' holds no LoRA: neither tensors by name nor a list of tensors.")
     return content
 
 
@@ -64,11 +63,17 @@ def lora_from(content: Content, model: Show1Model, name: str) -> MotionLora:
         CheckpointError: it is for another architecture or size; with what it is, what it fits, and how much matched.
     """
     network = model.network
+    _check_content(content, name)
     if not temporal_layers(network):
         raise CheckpointError(f"'{name}' cannot be used on '{model.name}': {DESCRIPTION[model.kind]} has no temporal "
                               "attention. Use it on the keyframe model.")
     changes = _from_list(content, network, name) if isinstance(content, list) else _from_names(content, model, name)
     expected = dict(network.named_parameters())
+    homeless = next((key for key in changes if key not in expected), None)
+    if homeless is not None:
+        raise CheckpointError(f"'{name}' changes {homeless}, which '{model.name}' does not have. "
+                              "It is of another model "
+                              "or tool.")
     wrong = [key for key, change in changes.items() if not _fits(change, expected[key].shape)]
     if wrong:
         raise CheckpointError(f"'{name}' does not fit '{model.name}': {len(changes) - len(wrong)} of {len(changes)} "
@@ -77,9 +82,28 @@ def lora_from(content: Content, model: Show1Model, name: str) -> MotionLora:
     return MotionLora(name, changes)
 
 
+def _check_content(content: object, name: str) -> None:
+    """CheckpointError unless these are matrices of finite numbers, by name or in a list."""
+    values = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+    if not values or not all(isinstance(value, Tensor) for value in values):
+        raise CheckpointError(f"'{name}' holds no LoRA: neither tensors by name nor a list of "
+                              "tensors.")
+    keyed = content.items() if isinstance(content, dict) else enumerate(content)
+    for key, value in keyed:
+        if isinstance(content, dict) and not isinstance(key, str):
+            raise CheckpointError(f"'{name}' holds no LoRA: it names a tensor by {key!r}, which is "
+                                  "no text.")
+        if not is_plain(value) or not value.is_floating_point():
+            raise CheckpointError(f"'{name}' has in {key} a tensor of kind {value.dtype}, "
+                                  f"{value.layout}, on "
+                                  f"'{value.device}'; a LoRA is of plain floating-point numbers. "
+                                  "Save it again.")
+        check_finite(value, f"'{name}'", str(key))
+
+
 def _fits(change: Change, shape: torch.Size) -> bool:
     if isinstance(change, LowRank):
-        return (change.up.ndim == change.down.ndim == 2 and change.up.shape[1] == change.down.shape[0]
+        return (change.up.ndim == change.down.ndim == 2 and 0 < change.up.shape[1] == change.down.shape[0]
                 and (change.up.shape[0], change.down.shape[1]) == tuple(shape))
     return (change.difference if isinstance(change, Difference) else change.weight).shape == shape
 
@@ -130,13 +154,13 @@ def _from_names(weights: Weights, model: Show1Model, name: str) -> dict[str, Cha
         raise CheckpointError(f"'{name}' does not fit '{model.name}': {len(weights) - len(lost)} of {len(weights)} "
                               f"keys are layers of {DESCRIPTION[model.kind]}; not among them: "
                               f"{first_few(lost or list(weights))}. It is of another model or tool.")
-    log.info("%s: %d layers for %s", name, len(changes), model.name)
+    log.info("%s: %d layers for %s", printable(name, 200), len(changes), printable(model.name, 200))
     return changes
 
 
 def _split(key: str) -> tuple[str, str]:
     """The module part of a key and what the tensor is: up, down, alpha, diff, diff_b, weight, bias, or unknown."""
-    for pattern, role in _ENDINGS:
+    for pattern, role in _ENDINGS if len(key) <= _LONGEST_KEY else ():
         match = pattern.match(key)
         if match:
             return match[1], role
@@ -168,6 +192,10 @@ def _changes(module: str, found: dict[str, Tensor], name: str) -> dict[str, Chan
     out: dict[str, Change] = {}
     if odd:
         alpha = found.get("alpha")
+        if alpha is not None and alpha.numel() != 1:
+            raise CheckpointError(f"'{name}' has for {module} an alpha of {alpha.numel()} values; "
+                                  "it must be one. The "
+                                  "file is damaged or of another method.")
         out[f"{module}.weight"] = LowRank(found["up"], found["down"], None if alpha is None else float(alpha))
     elif "diff" in found:
         out[f"{module}.weight"] = Difference(found["diff"])
@@ -189,8 +217,7 @@ SPELLINGS: dict[str, Callable[[str], tuple[str, str, str]]] = {  # module -> its
 
 def spelled(lora: MotionLora, spelling: str = "peft") -> Weights:
     """The LoRA as tensors by name, ready for a .safetensors file: "peft", "kohya" or "comfyui"."""
-    if spelling not in SPELLINGS:
-        raise InputError(f"spelling '{spelling}' is not known; choose one of {', '.join(SPELLINGS)}")
+    one_of("spelling", spelling, SPELLINGS)
     out: Weights = {}
     for key, change in lora.changes.items():
         module, _, parameter = key.rpartition(".")

@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..errors import number_within
 from ..models.bundle import Show1Model
 from ..models.handle import Handle
 from ..models.patches import Difference, LowRank, Patch
+
+_STRONGEST = 1000.0  # the schema allows 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +46,7 @@ def with_motion(model: Show1Model, lora: MotionLora, strength: float) -> Show1Mo
 
     LoRAs stack: their changes add up, in any order.
     """
+    number_within("Show1MotionLoRA: 'strength'", strength, -_STRONGEST, _STRONGEST)
     if strength == 0:
         return model
     with torch.no_grad():

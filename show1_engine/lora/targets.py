@@ -4,7 +4,7 @@ import re
 
 from torch import nn
 
-from ..errors import InputError
+from ..errors import one_of
 
 TARGETS = {  # name -> parts of a temporal transformer's block
     "attention": ("attn1", "attn2"),  # the paper's: temporal attention alone
@@ -20,8 +20,7 @@ def is_temporal(name: str) -> bool:
 
 def temporal_layers(network: nn.Module, targets: str = "attention") -> dict[str, nn.Module]:
     """The linear layers of every temporal transformer by name, in diffusers' order (mid block last)."""
-    if targets not in TARGETS:
-        raise InputError(f"targets '{targets}' is not known; choose one of {', '.join(TARGETS)}")
+    one_of("targets", targets, TARGETS)
     parts = "|".join(TARGETS[targets])
     wanted = re.compile(rf"\.transformer_blocks\.\d+\.({parts})\.")
     found = {name: layer for name, layer in network.named_modules()

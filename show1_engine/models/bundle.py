@@ -12,6 +12,9 @@ from .kinds import DESCRIPTION
 from .managed import Managed
 from .unet import UNet
 
+_MOST_TOKENS = 4096
+_LARGEST = 1e6  # of a text state; T5's stay below 100
+
 
 @dataclass(frozen=True)
 class Show1Model(Managed):
@@ -47,10 +50,22 @@ class Show1Model(Managed):
             raise ModelKindError(f"{stage} needs {DESCRIPTION[kinds[0]]}; '{self.name}' is {DESCRIPTION[self.kind]}")
 
     def text(self, stage: str, name: str, states: Tensor, device: torch.device) -> Tensor:
-        """Text states (1, tokens, width) on the device; InputError if this model reads another width."""
+        """Text states (B, tokens, width) on the device; InputError if they are of another shape or
+        width, or not finite."""
         width = self.network.text_width
+        if not isinstance(states, Tensor) or states.ndim != 3 or not states.is_floating_point():
+            what = getattr(states, "shape", type(states).__name__)
+            raise InputError(f"{stage}: '{name}' is no prompt but {what}; connect Show1TextEncode")
+        if not (len(states) and 1 <= states.shape[1] <= _MOST_TOKENS):
+            raise InputError(f"{stage}: '{name}' holds {len(states)} prompts of {states.shape[1]} "
+                             f"tokens; Show-1 reads 1 to {_MOST_TOKENS} tokens")
         if states.shape[-1] != width:
             reads = {4096: "T5 v1.1 XXL", 1024: "OpenCLIP-H"}.get(width, f"a {width} wide encoder")
             raise InputError(f"{stage}: '{name}' is {states.shape[-1]} wide, but '{self.name}' reads text {width} wide "
                              f"({reads}); encode the prompt with that text encoder")
+        most = float(states.float().abs().max())
+        if not most <= _LARGEST:
+            raise InputError(f"{stage}: '{name}' has NaN, infinite or huge values ({most:.3g}); "
+                             "its text encoder is "
+                             "damaged, or overflowed: load it again in fp32 or bf16")
         return states.to(device)

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints.tokenizer import check_tokenizer
+from ..errors import CheckpointError, printable
 from .handle import Handle
 from .managed import Managed
 
@@ -43,6 +45,7 @@ class TextEncoder(Managed):
     kind: str
     tokenizer: Any
     network: Handle
+    vocabulary: int | None = None  # words the network knows
 
     def handles(self) -> list[Handle]:
         """The one network there is."""
@@ -61,7 +64,13 @@ class TextEncoder(Managed):
         texts = [caption(text, clean_caption) if self.kind == T5 else fixed(text) for text in texts]
         tokens = self.tokenizer(texts, max_length=TOKENS, padding="max_length", truncation=True, return_tensors="pt",
                                 return_attention_mask=True, add_special_tokens=True)
-        return tokens.input_ids, tokens.attention_mask
+        ids = tokens.input_ids
+        if self.vocabulary is not None and not 0 <= int(ids.min()) <= int(ids.max()) < self.vocabulary:
+            raise CheckpointError(f"The tokenizer of '{self.name}' has a word of number "
+                                  f"{int(ids.max())}, and its text "
+                                  f"encoder knows {self.vocabulary}. They are of different models: "
+                                  "download both again.")
+        return ids, tokens.attention_mask
 
 
 class TransformersText(nn.Module):
@@ -81,10 +90,23 @@ class TransformersText(nn.Module):
 
 
 def load_tokenizer(kind: str, folder: Path) -> Any:
-    """The tokenizer a checkpoint carries. Never asks a hub."""
+    """The tokenizer a checkpoint carries. Never asks a hub. CheckpointError if its files are damaged."""
     import transformers
 
+    check_tokenizer(kind, folder)
     # Before transformers 5 only the fast one reads a folder with tokenizer.json alone, as ComfyUI carries it.
     t5 = "T5Tokenizer" if (folder / "spiece.model").is_file() else "T5TokenizerFast"
     cls = getattr(transformers, {T5: t5, CLIP: "CLIPTokenizer"}[kind])
-    return cls.from_pretrained(str(folder), local_files_only=True)
+    try:
+        tokenizer = cls.from_pretrained(str(folder), local_files_only=True)
+        probe = tokenizer(["a prompt"], max_length=TOKENS, padding="max_length", truncation=True, return_tensors="pt")
+        right = probe.input_ids.shape == (1, TOKENS)
+    except MemoryError:
+        raise
+    except Exception as error:  # the tokenizers library, which is Rust, raises Exception itself
+        raise CheckpointError(f"'{folder}' holds a tokenizer that cannot be used ({type(error).__name__}: "
+                              f"{printable(error, 200)}). Download its files again.") from error
+    if not right:
+        raise CheckpointError(f"'{folder}' holds a tokenizer that does not make {TOKENS} tokens of a prompt. "
+                              "Download its files again.")
+    return tokenizer

@@ -350,6 +350,10 @@ class UNet(nn.Module):
             return self(sample.unsqueeze(2), timestep, text, class_labels).squeeze(2)
         if isinstance(text, Tensor):
             text = self.prepare_text(text)
+        if sample.shape[0] * sample[0, 0].numel() == 1:  # torch norms no lone value, but two
+            twice = sample.expand(2, -1, -1, -1, -1)
+            labels = None if class_labels is None else class_labels.expand(2)
+            return self(twice, timestep, text.repeat(2), labels)[:1]
         batch, _, frames, _, _ = sample.shape
         step = _Step(self._embed(sample, timestep, text, class_labels), text, frames, self._text_layer_names)
         if self.config.get("center_input_sample"):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..errors import InputError
+from ..errors import one_of
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,7 @@ _FEWEST_STEPS = 4  # a preset goes no lower
 
 def preset(name: str) -> Preset:
     """The preset of that name; InputError if there is none."""
-    if name not in PRESETS:
-        raise InputError(f"preset '{name}' is not known; choose one of {', '.join(PRESETS)}")
+    one_of("preset", name, PRESETS)
     return PRESETS[name]
 
 

@@ -12,15 +12,17 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from ..errors import InputError
-from ..progress import Report
+from ..errors import one_of
+from ..progress import Preview
 from .schedules import Schedule
 
 Predict = Callable[[Tensor, int], Tensor]  # (sample, timestep) -> noise and variance
-Run = Callable[[Predict, Tensor, Schedule, list[Generator], Report], Tensor]
+Reported = Callable[[int, Tensor, Preview], None]  # (steps done, the sample now, its preview), after every step
+Run = Callable[[Predict, Tensor, Schedule, list[Generator], Reported], Tensor]
 
 
-def scheduled(predict: Predict, start: Tensor, schedule: Schedule, sources: list[Generator], report: Report) -> Tensor:
+def scheduled(predict: Predict, start: Tensor, schedule: Schedule, sources: list[Generator],
+              report: Reported) -> Tensor:
     """One evaluation a step, stepped by the schedule's diffusers scheduler; each window by its own."""
     steppers = [schedule.stepper() for _ in sources]
     sample = start
@@ -29,11 +31,12 @@ def scheduled(predict: Predict, start: Tensor, schedule: Schedule, sources: list
         preview = partial(steppers[0].predict_clean, prediction, timestep, sample)
         rows = zip(steppers, prediction.chunk(len(sources)), sample.chunk(len(sources)), sources)
         sample = torch.cat([stepper.step(p, timestep, x, source) for stepper, p, x, source in rows])
-        report(i + 1, len(schedule.timesteps), preview)
+        report(i + 1, sample, preview)
     return sample
 
 
-def heun(predict: Predict, start: Tensor, schedule: Schedule, sources: list[Generator], report: Report) -> Tensor:
+def heun(predict: Predict, start: Tensor, schedule: Schedule, sources: list[Generator],
+              report: Reported) -> Tensor:
     """Heun's method on the probability-flow ODE, two evaluations a step (Karras et al. 2022, algorithm 1).
 
     In x / sqrt(alpha) the ODE is dx = noise dsigma, with sigma the noise over the signal. The step is taken
@@ -58,7 +61,7 @@ def heun(predict: Predict, start: Tensor, schedule: Schedule, sources: list[Gene
             second_slope = (trial / stepper.signal(after) - second) / there
             scaled = scaled + (there - here) * (slope + second_slope) / 2
             sample = scaled * stepper.signal(after)
-        report(i + 1, len(timesteps), lambda clean=clean: clean)
+        report(i + 1, sample, lambda clean=clean: clean)
     return sample
 
 
@@ -85,8 +88,7 @@ _COSINE_LAMBDA_CLIP = -5.1  # as published: a cosine schedule's first timesteps 
 
 def sampler_of(name: str) -> Sampler:
     """The sampler of that name; InputError if there is none."""
-    if name not in SAMPLERS:
-        raise InputError(f"sampler '{name}' is not known; choose one of {', '.join(SAMPLERS)}")
+    one_of("sampler", name, SAMPLERS)
     return SAMPLERS[name]
 
 

@@ -11,10 +11,11 @@ import torch
 from einops import rearrange
 from torch import Generator, Tensor
 
-from ..errors import CheckpointError, InputError
+from ..errors import CheckpointError, InputError, printable
 
 _CLASSES = ("DDPMScheduler", "DDIMScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler",
             "DEISMultistepScheduler", "UniPCMultistepScheduler")
+_LEAST_SIGNAL = 1e-12  # of a cumulated alpha; a cosine schedule of 1000 steps ends at 2e-9
 
 
 def make_scheduler(config: dict[str, Any]) -> Any:
@@ -32,7 +33,16 @@ def make_scheduler(config: dict[str, Any]) -> Any:
     settings = {k: v for k, v in config.items() if k in known}
     if "final_sigmas_type" in known:
         settings.setdefault("final_sigmas_type", "sigma_min")
-    return cls(**settings)
+    try:
+        scheduler = cls(**settings)
+    except (ValueError, TypeError, NotImplementedError, ArithmeticError, RuntimeError) as error:
+        raise CheckpointError(f"the scheduler config cannot be used by {name}: {printable(error, 300)}. Use the "
+                              "scheduler_config.json that belongs to the model.") from None
+    if not bool((scheduler.alphas_cumprod > _LEAST_SIGNAL).all()):
+        raise CheckpointError("the scheduler config's betas (beta_start, beta_end, trained_betas) leave no signal at "
+                              "all in the noisiest samples, or are no numbers. Use the scheduler_config.json that "
+                              "belongs to the model.")
+    return scheduler
 
 
 class Schedule:
@@ -40,7 +50,8 @@ class Schedule:
 
     Args:
         config: scheduler_config.json of the checkpoint.
-        steps: number of timesteps, 1 to the schedule's length (1000).
+        steps: number of timesteps, 1 to the schedule's length (1000). Where that many would repeat a timestep, or
+            leave the table, which no sampler survives, there are so many fewer as do not: `dropped`.
         timesteps: explicit descending timesteps instead of `steps` (DDPM-type schedulers).
         strength: start that far up: only the last int(steps * strength) timesteps are used.
         sampler: name of the sampler that walks down (sampling.samplers).
@@ -52,10 +63,27 @@ class Schedule:
         limit = config.get("num_train_timesteps", 1000)
         if timesteps is None and not 1 <= steps <= limit:
             raise InputError(f"steps is {steps}; the model's schedule has {limit} timesteps, so use 1 to {limit}")
+        self._first, self.timesteps = self._used(strength)
+        while self._custom is None and self._steps > 1 and not self._sound(limit):
+            self._steps -= 1
+            self._first, self.timesteps = self._used(strength)
+        self.dropped = steps - self._steps
+
+    def _used(self, strength: float) -> tuple[int, list[int]]:
+        """The first of the table's timesteps that is used, and all of them from there."""
         table = self.scheduler().timesteps
         used = len(table) if strength >= 1 else int(len(table) * strength)
-        self.timesteps: list[int] = [int(t) for t in table[len(table) - used:]]
-        self._first = len(table) - used
+        return len(table) - used, [int(t) for t in table[len(table) - used:]]
+
+    def _sound(self, limit: int) -> bool:
+        """Whether no noise level is repeated and every timestep is one of the model's."""
+        levels = getattr(self.scheduler(), "sigmas", None)
+        if levels is None:
+            levels = self.timesteps
+        else:
+            levels = levels[self._first:self._first + len(self.timesteps)].tolist()
+        repeated = any(one == other for one, other in zip(levels, levels[1:]))
+        return not repeated and all(0 <= timestep < limit for timestep in self.timesteps)
 
     def scheduler(self) -> Any:
         """A fresh diffusers scheduler at the start of this schedule."""

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..frames import checked, from_model, pad_to_multiple, pixel_frames, split_alpha, to_model, with_alpha
+from ..frames import checked, finite, from_model, pad_to_multiple, pixel_frames, split_alpha, to_model, with_alpha
 from ..models.bundle import Show1Model
 from ..models.kinds import INTERPOLATION
 from ..noise import generator, randn
@@ -14,8 +14,8 @@ from ..progress import Report, announce, counted, previewing, shifted, silent
 from ..sampling.cuts import find_cuts
 from ..sampling.loop import denoise
 from ..sampling.tiles import whole
-from .plan import Steps, layout
-from .settings import StageSettings, guidance, samples_per_video
+from .plan import Steps, check_result, layout
+from .settings import StageSettings, guidance, one_prompt, samples_per_video
 
 STAGE = "Show1Interpolate"
 WINDOW = 5  # frames per window: two given ones and the three between
@@ -54,11 +54,14 @@ def interpolate(model: Show1Model, images: Tensor, positive: Tensor, negative: T
         (4 * (F - 1) + 1, H, W, C), about [0, 1].
     """
     model.require(STAGE, INTERPOLATION)
+    one_prompt(STAGE, positive, negative)
     images = checked(STAGE, "images", images)
     steps = Steps.of(STAGE, model, settings)
     if len(images) == 1:
         return images.clone()
-    result = images.new_empty(FACTOR * (len(images) - 1) + 1, *images.shape[1:])
+    count = FACTOR * (len(images) - 1) + 1
+    check_result(STAGE, count, *images.shape[1:])
+    result = images.new_empty(count, *images.shape[1:])
     cuts = set(find_cuts(images)) if settings.cuts else set()
     starts = [k for k in range(len(images) - 1) if k + 1 not in cuts]
     for k in cuts:  # nothing lies between two scenes: the last frame stands until the next begins
@@ -89,10 +92,12 @@ def _fill(result: Tensor, model: Show1Model, images: Tensor, starts: list[int], 
         # The original restarts its noise for every window: all windows share initial and step noise.
         out = denoise(plan.over(predict, whole(WINDOW)), noise.expand(len(group), -1, -1, -1, -1), steps.schedule,
                       [generator(s.seed) for _ in group],
-                      previewing(shifted(report, i * len(steps), len(groups) * len(steps)), pixel_frames), condition)
+                      previewing(shifted(report, i * len(steps), len(groups) * len(steps)), pixel_frames), condition,
+                      stage=STAGE)
         for k, window in zip(group, out.split(1)):
             _, alpha = split_alpha(images[k:k + 2])
-            result[FACTOR * k:FACTOR * k + WINDOW] = with_alpha(from_model(window[..., :height, :width]), alpha)
+            frames = finite(STAGE, from_model(window[..., :height, :width]))
+            result[FACTOR * k:FACTOR * k + WINDOW] = with_alpha(frames, alpha)
 
 
 def condition_of(first: Tensor, last: Tensor) -> Tensor:

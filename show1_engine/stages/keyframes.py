@@ -5,17 +5,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import InputError
-from ..frames import checked, cover, from_model, pixel_frames, split_alpha, to_model
+from ..errors import InputError, number_within
+from ..frames import checked, cover, finite, from_model, pixel_frames, split_alpha, to_model
 from ..models.bundle import Show1Model
 from ..models.kinds import KEYFRAMES
+from ..models.memory import unet_bytes
 from ..noise import generator, randn
-from ..progress import Report, announce, previewing, shifted, silent
+from ..progress import Report, announce, counted, gigabytes, previewing, shifted, silent
 from ..sampling.inversion import invert, mixed
 from ..sampling.loop import denoise
 from ..sampling.schedules import Schedule
-from .plan import Steps, layout
-from .settings import StageSettings, guidance, samples_per_video
+from .plan import Steps, largest, layout
+from .settings import StageSettings, guidance, one_prompt, samples_per_video
 
 STAGE = "Show1Keyframes"
 FPS = 2.0  # frames per second of the published keyframe model
@@ -55,13 +56,14 @@ def keyframes(model: Show1Model, positive: Tensor, negative: Tensor, settings: K
         and cropped.
     """
     model.require(STAGE, KEYFRAMES)
+    one_prompt(STAGE, positive, negative)
     s = settings
     for name in ("width", "height", "num_frames"):
-        if getattr(s, name) < 1:
-            raise InputError(f"{STAGE}: '{name}' is {getattr(s, name)}; it must be at least 1")
+        number_within(f"{STAGE}: '{name}'", getattr(s, name), 1, 2**16)
     steps = Steps.of(STAGE, model, s)
     multiple = model.network.size_multiple
     height, width = (-(-side // multiple) * multiple for side in (s.height, s.width))
+    _check_memory(model, s, (height, width))
     plan = layout(model, samples_per_video(s.cfg), s.num_frames, (height, width), max(height, width), max(height, width))
     announce(report, STAGE, f"{s.num_frames} frames {s.width}x{s.height}{plan}; {steps.told()}")
     device = model.unet.load(plan.memory)
@@ -74,8 +76,22 @@ def keyframes(model: Show1Model, positive: Tensor, negative: Tensor, settings: K
         report = shifted(report, len(steps), total)
     predict = guidance(STAGE, model, positive, negative, s.cfg, device=device, at_once=plan.at_once,
                        guided_timesteps=steps.guided_timesteps)
-    video = denoise(predict, start, steps.schedule, [source], previewing(report, pixel_frames))
-    return from_model(video[..., :s.height, :s.width])
+    video = denoise(predict, start, steps.schedule, [source], previewing(report, pixel_frames), stage=STAGE)
+    return finite(STAGE, from_model(video[..., :s.height, :s.width]))
+
+
+def _check_memory(model: Show1Model, s: KeyframeSettings, size: tuple[int, int]) -> None:
+    """Keyframes are not cut into tiles: what does not fit is refused before anything is computed."""
+    def needs(frames: int) -> int:
+        return unet_bytes(model.network.config, 1, frames, *size, model.unet.dtype)
+
+    has = model.unet.memory()
+    if needs(s.num_frames) > has:
+        fits = largest(s.num_frames, lambda frames: needs(frames) <= has)
+        what = f"of this size {counted(fits, 'frame')} fit" if fits else "not even one frame of this size fits"
+        raise InputError(f"{STAGE}: {counted(s.num_frames, 'frame')} of {s.width}x{s.height} need about "
+                         f"{gigabytes(needs(s.num_frames))} beside the weights, and the device has {gigabytes(has)}; "
+                         f"{what}. The model was trained on 8 frames of 64x40; enlarge them by Show1PixelSR")
 
 
 def _inverted(model: Show1Model, images: Tensor, text: Tensor, schedule: Schedule, like: Tensor,

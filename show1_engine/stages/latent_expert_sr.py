@@ -2,15 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from ..color import match_color
-from ..errors import InputError
-from ..frames import checked, cover, from_model, pad_to_multiple, to_model
+from ..color import METHODS, match_color
+from ..errors import InputError, one_of
+from ..frames import checked, cover, finite, from_model, pad_to_multiple, to_model
 from ..models.autoencoder import Codec, PixelsOf, VaeCodec, chunks
 from ..models.bundle import Show1Model
 from ..models.kinds import LATENT_EXPERT
@@ -19,8 +20,8 @@ from ..progress import Report, announce, counted, previewing, silent
 from ..sampling.cuts import find_cuts
 from ..sampling.loop import denoise
 from ..sampling.windows import Span, scene_spans
-from .plan import Steps, layout
-from .settings import StageSettings, guidance, samples_per_video
+from .plan import Steps, check_result, layout
+from .settings import StageSettings, guidance, one_prompt, samples_per_video
 
 STAGE = "Show1LatentExpertSR"
 
@@ -66,11 +67,13 @@ def latent_expert_sr(model: Show1Model, images: Tensor, positive: Tensor, negati
         (F, height, width, C), about [0, 1]. Another aspect than the input's is cropped to, never squashed.
     """
     model.require(STAGE, LATENT_EXPERT)
+    one_prompt(STAGE, positive, negative)
     images = checked(STAGE, "images", images)
     s = _checked_settings(settings)
     height, width = target_size(s, *images.shape[1:3])
     steps = Steps.of(STAGE, model, s, s.strength)
     codec = codec or _own_codec(model)
+    check_result(STAGE, len(images), height, width, images.shape[-1])
 
     def enlarged(part: slice) -> Tensor:
         return pad_to_multiple(cover(to_model(images[part, ..., :3], torch.device("cpu")), height, width), codec.factor)
@@ -79,9 +82,10 @@ def latent_expert_sr(model: Show1Model, images: Tensor, positive: Tensor, negati
     latents = _refine(model, enlarged, time, positive, negative, s, steps, codec, report)
     result = images.new_empty(len(images), height, width, images.shape[-1])
     for part, video in codec.decode(latents):
-        pixels = from_model(video[..., :height, :width])
+        pixels = finite(STAGE, from_model(video[..., :height, :width]), "VAE")
         if s.color_match != "none":
-            pixels = match_color(pixels, from_model(enlarged(part)[..., :height, :width]), s.color_match)
+            reference = from_model(enlarged(part)[..., :height, :width])
+            pixels = finite(STAGE, match_color(pixels, reference, s.color_match))
         result[part, ..., :3] = pixels
     if images.shape[-1] == 4:
         _copy_alpha(images, result)
@@ -93,6 +97,7 @@ def _checked_settings(s: LatentExpertSettings) -> LatentExpertSettings:
         raise InputError(f"{STAGE}: 'strength' is {s.strength}; use 0 (keep the input) to 1 (keep nothing)")
     if s.width < 0 or s.height < 0:
         raise InputError(f"{STAGE}: size {s.width}x{s.height} is negative; use 0 to follow the input")
+    one_of("color_match", s.color_match, METHODS)
     if not 0 <= s.overlap < s.window:
         raise InputError(f"{STAGE}: 'overlap' is {s.overlap} and 'window' {s.window}; the overlap must be smaller")
     return s
@@ -124,7 +129,7 @@ def _refine(model: Show1Model, enlarged: PixelsOf, time: list[Span], positive: T
             s: LatentExpertSettings, steps: Steps, codec: Codec, report: Report) -> Tensor:
     source = generator(s.seed)
     frames = time[-1].stop
-    latents = codec.encode(enlarged, frames, source)
+    latents = finite(STAGE, codec.encode(enlarged, frames, source), "VAE")
     height, width = latents.shape[-2:]
     together = max(span.stop - span.start for span in time)
     plan = layout(model, samples_per_video(s.cfg), together, (height, width), model.trained, -(-s.tiling // codec.factor))
@@ -140,22 +145,24 @@ def _refine(model: Show1Model, enlarged: PixelsOf, time: list[Span], positive: T
                        guided_timesteps=steps.guided_timesteps)
     start = schedule.stepper().add_noise(latents, noise, schedule.timesteps[0])
     preview = previewing(report, rgb_estimate(latents, enlarged))
-    return denoise(plan.over(predict, time), start, schedule, [source], preview)
+    return denoise(plan.over(predict, time), start, schedule, [source], preview, stage=STAGE)
 
 
 def rgb_estimate(latents: Tensor, pixels: PixelsOf) -> Callable[[Tensor], Tensor]:
     """A linear map from this VAE's latents to RGB frames, fitted to the clip's first frames: previews without
-    decoding."""
-    some = slice(0, min(8, latents.shape[2]))
-    video = pixels(some)
-    size = (video.shape[2], *latents.shape[-2:])
-    colours = rearrange(F.interpolate(video, size=size, mode="area"), "1 c f h w -> (f h w) c").float()
-    fit = torch.linalg.lstsq(_with_one(latents[:, :, some]).cpu(), colours).solution
+    decoding. Fitted when the first preview is asked for: a fault in it is a preview's fault."""
+    @cache
+    def fit() -> Tensor:
+        some = slice(0, min(8, latents.shape[2]))
+        video = pixels(some)
+        size = (video.shape[2], *latents.shape[-2:])
+        colours = rearrange(F.interpolate(video, size=size, mode="area"), "1 c f h w -> (f h w) c").float()
+        return torch.linalg.lstsq(_with_one(latents[:, :, some]).cpu(), colours).solution
 
     def frames(sample: Tensor) -> Tensor:
         shown = sample[:, :, ::-(-sample.shape[2] // 32)]  # of a long clip at most 32 frames
-        rgb = _with_one(shown) @ fit.to(sample.device)
-        return (rgb.unflatten(0, (-1, *size[1:])) / 2 + 0.5).clamp(0, 1)
+        rgb = _with_one(shown) @ fit().to(sample.device)
+        return (rgb.unflatten(0, (-1, *latents.shape[-2:])) / 2 + 0.5).clamp(0, 1)
 
     return frames
 

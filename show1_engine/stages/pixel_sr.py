@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..color import match_color
-from ..errors import InputError
+from ..color import METHODS, match_color
+from ..errors import InputError, number_within, one_of
 from ..frames import (
     checked,
+    finite,
     from_model,
     pad_to_multiple,
     pixel_frames,
@@ -27,8 +28,8 @@ from ..sampling.loop import denoise
 from ..sampling.schedules import Schedule, make_scheduler
 from ..sampling.tiles import whole
 from ..sampling.windows import Window, chained_windows
-from .plan import Layout, Steps, layout
-from .settings import StageSettings, check_noise_level, guidance, samples_per_video
+from .plan import Layout, Steps, check_result, layout
+from .settings import StageSettings, check_noise_level, guidance, one_prompt, samples_per_video
 
 STAGE = "Show1PixelSR"
 SCALE = 4
@@ -87,20 +88,22 @@ def pixel_sr(model: Show1Model, images: Tensor, positive: Tensor, negative: Tens
         (F, scale * H, scale * W, C), about [0, 1].
     """
     model.require(STAGE, PIXEL_SR)
+    one_prompt(STAGE, positive, negative)
     images = checked(STAGE, "images", images)
     s = _checked_settings(settings)
     if windows is None:
         windows = chained_windows(len(images), WINDOW, find_cuts(images) if s.cuts else [])
+    height, width = images.shape[1:3]
+    size = max(1, round(s.scale * height)), max(1, round(s.scale * width))
+    check_result(STAGE, len(images), *size, images.shape[-1])
     steps = Steps.of(STAGE, model, s)
     made, total = 0, len(windows) * len(steps)
     if isinstance(first_frame, FirstFrame):
         made = len(Steps.of(STAGE, first_frame.model, first_frame.settings))
         first_frame = first_frame_sr(first_frame.model, images, positive, negative, first_frame.settings,
                                      report=shifted(report, 0, made + total))
-    height, width = images.shape[1:3]
     clean = None if first_frame is None else _given(first_frame, SCALE * height, SCALE * width)
     upscaler = Upscaler.prepared(model, positive, negative, s, steps, (min(WINDOW, len(images)), height, width))
-    size = max(1, round(s.scale * height)), max(1, round(s.scale * width))
     announce(report, STAGE, f"{len(images)} frames {width}x{height} -> {size[1]}x{size[0]}, in "
                             f"{counted(len(windows), 'window')}{upscaler.plan}; {steps.told(len(windows))}")
     result = images.new_full((len(images), *size, images.shape[-1]), 0.5)
@@ -108,7 +111,7 @@ def pixel_sr(model: Show1Model, images: Tensor, positive: Tensor, negative: Tens
         low, alpha = split_alpha(images[window.frames])
         start = clean if i == 0 or window.continues else None
         video = _anchored(upscaler, low, start, shifted(report, made + i * len(steps), made + total))
-        result[window.frames] = with_alpha(from_model(resize(video, *size)), alpha)
+        result[window.frames] = with_alpha(finite(STAGE, from_model(resize(video, *size))), alpha)
         if i + 1 < len(windows):  # the next window begins on this one's last frame, or earlier if it was moved back
             first = windows[i + 1].start - window.start
             clean = video[:, :, first:first + 1]
@@ -120,11 +123,12 @@ def first_frame_sr(model: Show1Model, images: Tensor, positive: Tensor, negative
                    settings: PixelSRSettings = FIRST_FRAME_SETTINGS, report: Report = silent) -> Tensor:
     """The first of `images` (F, H, W, C) upscaled four times by a 2-D model (DeepFloyd IF-II): (1, 4H, 4W, 3)."""
     model.require(STAGE, FIRST_FRAME_SR)
+    one_prompt(STAGE, positive, negative)
     check_noise_level(STAGE, "first_frame_noise_level", settings.noise_level)
     rgb, _ = split_alpha(checked(STAGE, "images", images[:1]))
     steps = Steps.of(STAGE, model, settings)
     upscaler = Upscaler.prepared(model, positive, negative, settings, steps, rgb.shape[:3])
-    return from_model(upscaler.window(to_model(rgb, _CPU), None, report))
+    return finite(STAGE, from_model(upscaler.window(to_model(rgb, _CPU), None, report)))
 
 
 class Upscaler:
@@ -167,7 +171,8 @@ class Upscaler:
         clean = None if clean_first is None else pad_to_multiple(clean_first, multiple).to(self.device)
         condition = low_resolution(self.model, target.to(self.device), noise, self.noise_level, clean)
         predict = self.plan.over(self.predict, whole(low.shape[2]))
-        video = denoise(predict, start, self.schedule, [source], previewing(report, pixel_frames), condition)
+        video = denoise(predict, start, self.schedule, [source], previewing(report, pixel_frames), condition,
+                        stage=STAGE)
         return video[..., :height, :width]
 
 
@@ -175,7 +180,11 @@ def low_resolution(model: Show1Model, enlarged: Tensor, noise: Tensor, levels: T
                    clean_first: Tensor | None = None) -> Tensor:
     """The model's condition: enlarged windows (B, 3, F, H, W) noised to `levels` (B,), and `clean_first` in the place
     of the first frame."""
-    condition = make_scheduler(model.noising_config or _COSINE).add_noise(enlarged, noise, levels)
+    scheduler = make_scheduler(model.noising_config or _COSINE)
+    if int(levels.max()) >= len(scheduler.alphas_cumprod):
+        raise InputError(f"{STAGE}: the noise level is {int(levels.max())}; the noising schedule of '{model.name}' has "
+                         f"{len(scheduler.alphas_cumprod)} timesteps, so use a lower one")
+    condition = scheduler.add_noise(enlarged, noise, levels)
     if clean_first is not None:
         condition[:, :, :1] = clean_first
     return condition
@@ -183,8 +192,8 @@ def low_resolution(model: Show1Model, enlarged: Tensor, noise: Tensor, levels: T
 
 def _checked_settings(s: PixelSRSettings) -> PixelSRSettings:
     check_noise_level(STAGE, "noise_level", s.noise_level)
-    if s.scale <= 0:
-        raise InputError(f"{STAGE}: 'scale' is {s.scale}; it must be above 0")
+    number_within(f"{STAGE}: 'scale'", s.scale, 1e-3, 1e3)
+    one_of("color_match", s.color_match, METHODS)
     return s
 
 
@@ -193,8 +202,8 @@ def _layout(model: Show1Model, s: PixelSRSettings, size: tuple[int, int, int]) -
     frames, *sides = size
     multiple = model.network.size_multiple
     padded = tuple(-(-SCALE * side // multiple) * multiple for side in sides)
-    return layout(model, samples_per_video(s.cfg), frames, padded, model.network.config["sample_size"], s.tiling,
-                  multiple)
+    trained = model.network.config.get("sample_size") or 256
+    return layout(model, samples_per_video(s.cfg), frames, padded, trained, s.tiling, multiple)
 
 
 def _anchored(upscaler: Upscaler, low: Tensor, clean: Tensor | None, report: Report) -> Tensor:

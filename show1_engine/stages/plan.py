@@ -5,16 +5,19 @@ from dataclasses import dataclass
 
 import torch
 
-from ..errors import InputError
+from ..errors import InputError, number_within
 from ..models.bundle import Show1Model
 from ..models.memory import unet_bytes
 from ..progress import counted, gigabytes
+from ..runtime import main_memory
 from ..sampling.presets import guided_part, preset, steps_of
 from ..sampling.samplers import Predict, with_sampler
 from ..sampling.schedules import Schedule
 from ..sampling.tiles import blended, smallest, tile_side, tiles
 from ..sampling.windows import Span
 from .settings import StageSettings
+
+_LARGEST_CFG = 1000.0  # the schema allows 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +31,8 @@ class Steps:
 
     @classmethod
     def of(cls, stage: str, model: Show1Model, s: StageSettings, strength: float = 1.0) -> "Steps":
+        number_within(f"{stage}: 'cfg'", s.cfg, 0, _LARGEST_CFG)
+        number_within(f"{stage}: 'seed'", s.seed, 0, 2**63 - 1)
         if not 0 <= s.guidance_start <= s.guidance_end <= 1:
             raise InputError(f"{stage}: guidance from {s.guidance_start} to {s.guidance_end} is no stretch of the run; "
                              "use shares of its steps, 0 <= start <= end <= 1")
@@ -44,6 +49,8 @@ class Steps:
     def told(self, runs: int = 1) -> str:
         """"75 steps", "25 steps (fast instead of 75, guided in 12)"; `runs` times over."""
         fewer = "" if self.preset == "reference" else f"{self.preset} instead of {runs * self.asked}, "
+        if self.schedule.dropped:
+            fewer += f"{runs * self.schedule.dropped} dropped that would repeat a timestep, "
         part = "" if len(self.guided_timesteps) == len(self) else f"guided in {runs * len(self.guided_timesteps)}, "
         why = (fewer + part).removesuffix(", ")
         return counted(runs * len(self), "step") + (f" ({why})" if why else "")
@@ -88,6 +95,9 @@ def layout(model: Show1Model, samples: int, frames: int, size: tuple[int, int], 
                           model.unet.dtype)
 
     limit, room = model.unet.memory() // 2, model.unet.room()
+    if needs(smallest(multiple)) > 2 * limit:
+        raise InputError(f"{frames} frames at a time need about {gigabytes(needs(smallest(multiple)))} even in the "
+                         f"smallest tiles, and the device has {gigabytes(2 * limit)}; use a smaller 'window'")
     side = tile_side(*size, trained, asked, lambda side: needs(side) <= limit, multiple)
     at_once = sharing(samples, lambda count: needs(side, count) <= room)
     return Layout(*size, side, multiple, samples, at_once, needs(side, at_once))
@@ -97,3 +107,22 @@ def sharing(samples: int, fits: Callable[[int], bool]) -> int:
     """How many of the samples share a forward: all, or as many as fit in the fewest equal parts, at least one."""
     parts = next((n for n in range(1, samples) if fits(-(-samples // n))), samples)
     return -(-samples // parts)
+
+
+def check_result(stage: str, frames: int, height: int, width: int, channels: int) -> None:
+    """InputError if the frames a stage is to make cannot be held in main memory."""
+    needs, has = 4 * frames * height * width * channels, main_memory()
+    if needs > has:
+        fits = has // (4 * height * width * channels)
+        raise InputError(f"{stage}: {counted(frames, 'frame')} of {width}x{height} take {gigabytes(needs)}, and this "
+                         f"machine has {gigabytes(has)}; make fewer frames at a time (of this size {fits} fit) or "
+                         "smaller ones")
+
+
+def largest(most: int, fits: Callable[[int], bool]) -> int:
+    """The largest number up to `most` that fits, 0 if not even 1 does; what fits grows no smaller."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low

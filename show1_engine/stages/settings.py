@@ -38,6 +38,15 @@ def samples_per_video(cfg: float) -> int:
     return 2 if cfg > 1 else 1
 
 
+def one_prompt(stage: str, positive: Tensor, negative: Tensor) -> None:
+    """InputError unless both are the states of one prompt: a batch would be paired with windows that it does not
+    belong to."""
+    for name, states in (("positive", positive), ("negative", negative)):
+        if not isinstance(states, Tensor) or len(states) != 1:
+            count = len(states) if isinstance(states, Tensor) else type(states).__name__
+            raise InputError(f"{stage}: '{name}' is a batch of {count} prompts; it reads one, so encode one text alone")
+
+
 def check_noise_level(stage: str, name: str, level: int) -> None:
     """InputError unless `level` is a timestep of the noising schedule."""
     if not 0 <= level <= 999:

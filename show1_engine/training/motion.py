@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..errors import InputError, ModelKindError
+from ..errors import InputError, ModelKindError, ResultError, number_within, one_of
 from ..frames import checked, cover, resize_bilinear, split_alpha, to_model
 from ..lora.merging import MotionLora
-from ..lora.targets import spatial_layers, temporal_layers
+from ..lora.targets import TARGETS, spatial_layers, temporal_layers
 from ..models.autoencoder import VaeCodec
 from ..models.bundle import Show1Model
 from ..models.compiled import uncompiled
@@ -25,6 +25,7 @@ from ..models.unet import TextStates
 from ..noise import generator, randn
 from ..progress import Preview, Report, announce, gigabytes, silent
 from ..sampling.schedules import make_scheduler
+from ..stages.common import check_result, largest
 from ..stages.keyframes import KeyframeSettings, keyframes
 from ..stages.pixel_sr import SCALE, low_resolution
 from .adapters import Adapters
@@ -97,6 +98,7 @@ class MotionTraining:
                              "'positive' from Show1TextEncode, which brings it along, or set 'recolour' to 0")
         self.model, self.settings, self.sample = model, settings, sample
         self.losses: list[float] = []
+        self.stopped = ""  # why it ended before its time
         # The host runs nodes in inference mode, whose tensors cannot be trained with.
         with torch.inference_mode(False), torch.no_grad():
             self._texts = [states.clone() for states in (positive, empty) if states is not None]
@@ -114,8 +116,22 @@ class MotionTraining:
         with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
             self._prepare(report, stack)
             for step in range(1, self.settings.steps + 1):
-                self.losses.append(self._step(step))
+                loss = self._step(step)
+                if not math.isfinite(loss):
+                    self._stop(step, report)
+                    return
+                self.losses.append(loss)
                 report(step, self.settings.steps, self._preview(step))
+
+    def _stop(self, step: int, report: Report) -> None:
+        """What was learned before stays; a training that learned nothing is an error."""
+        way_out = "lower 'learning_rate', or load the model in fp32 or bf16"
+        if not self.losses:
+            raise ResultError(f"{STAGE}: the loss of the first step is NaN or infinite; {way_out}")
+        self.stopped = (f"stopped at step {step} of {self.settings.steps}, whose loss is NaN or "
+                        "infinite; what was "
+                        f"learned before goes on. To go further: {way_out}")
+        announce(report, STAGE, self.stopped)
 
     def _prepare(self, report: Report, stack: ExitStack) -> None:
         s, model = self.settings, self.model
@@ -151,20 +167,23 @@ class MotionTraining:
         if self.settings.recolour and self._chance() < self.settings.recolour:
             clip, words = recoloured(clip, self._source), self._words[1]
         if self._spatial is not None:
-            self._learn_looks(clip, words, step)
+            if not self._learn_looks(clip, words, step):
+                return math.nan
             self._spatial.active, self._spatial.learning = self._chance() >= _SPATIAL_DROP, False
         loss = self._loss(clip, words, self.settings.objective)
-        _descend(self._optimiser, loss, self.settings.learning_rate * min(1.0, step / _WARM_UP))
+        if not _descend(self._optimiser, loss, self.settings.learning_rate * min(1.0, step / _WARM_UP)):
+            return math.nan
         self._temporal.average(step)
         return float(loss.detach())
 
-    def _learn_looks(self, clip: Tensor, words: TextStates, step: int) -> None:
+    def _learn_looks(self, clip: Tensor, words: TextStates, step: int) -> bool:
         """The spatial path takes up, from single frames, how the clip looks, so that the temporal one need not."""
         frame = int(torch.randint(clip.shape[2], (), generator=self._source))
         self._temporal.active, self._spatial.active, self._spatial.learning = False, True, True
         loss = self._loss(clip[:, :, frame:frame + 1], words, "plain")
-        _descend(self._spatial_optimiser, loss, self.settings.learning_rate * min(1.0, step / _WARM_UP))
+        learned = _descend(self._spatial_optimiser, loss, self.settings.learning_rate * min(1.0, step / _WARM_UP))
         self._temporal.active = True
+        return learned
 
     def _loss(self, clip: Tensor, words: TextStates, objective: str) -> Tensor:
         timesteps = self._draw_timesteps(len(clip), *clip.shape[-2:])
@@ -240,18 +259,17 @@ def _check(model: Show1Model, s: TrainSettings) -> None:
     if model.kind not in (KEYFRAMES, PIXEL_SR, LATENT_EXPERT):
         raise ModelKindError(f"{STAGE} trains a keyframe model (3 input channels), pixel super-resolution (6) or the "
                              f"latent expert (4); '{model.name}' is {DESCRIPTION[model.kind]}.")
-    for name, value, allowed in (("objective", s.objective, OBJECTIVES), ("timesteps", s.timesteps, TIMESTEPS)):
-        if value not in allowed:
-            raise InputError(f"{STAGE}: '{name}' is '{value}'; choose one of {', '.join(allowed)}")
+    for name, value, allowed in (("objective", s.objective, OBJECTIVES), ("timesteps", s.timesteps, TIMESTEPS),
+                                 ("targets", s.targets, TARGETS)):
+        one_of(f"{STAGE}: {name}", value, allowed)
     for name in ("steps", "rank", "batch_size", "window", "frame_step"):
-        if getattr(s, name) < 1:
-            raise InputError(f"{STAGE}: '{name}' is {getattr(s, name)}; it must be at least 1")
-    if not 0 <= s.recolour <= 1:
-        raise InputError(f"{STAGE}: 'recolour' is {s.recolour}; it must be from 0 to 1")
+        number_within(f"{STAGE}: '{name}'", getattr(s, name), 1, 10**9)
+    number_within(f"{STAGE}: 'recolour'", s.recolour, 0, 1)
+    number_within(f"{STAGE}: 'seed'", s.seed, 0, 2**63 - 1)
     if s.recolour and model.kind == LATENT_EXPERT:
         raise InputError(f"{STAGE}: 'recolour' is {s.recolour}; the latent expert's latents have no colours to "
                          "exchange, set it to 0")
-    if not 0 < s.learning_rate < math.inf:
+    if not isinstance(s.learning_rate, float) or not 0 < s.learning_rate < math.inf:
         raise InputError(f"{STAGE}: 'learning_rate' is {s.learning_rate}; it must be above 0, 0.001 for instance")
 
 
@@ -262,7 +280,30 @@ def _frames(model: Show1Model, images: Tensor, s: TrainSettings) -> Tensor:
     if video.shape[2] < 2:
         raise InputError(f"{STAGE}: 'images' has {len(rgb)} frames, {video.shape[2]} at a 'frame_step' of "
                          f"{s.frame_step}; a motion needs at least 2")
-    return cover(video, *_training_size(model, *video.shape[-2:], s.width, s.height))
+    size = _training_size(model, *video.shape[-2:], s.width, s.height)
+    check_result(STAGE, video.shape[2], *size, 3)
+    _check_memory(model, s, min(s.window, video.shape[2]), size)
+    return cover(video, *size)
+
+
+def _check_memory(model: Show1Model, s: TrainSettings, window: int, size: tuple[int, int]) -> None:
+    """InputError, with what fits, if the device cannot hold a training step."""
+    factor = VaeCodec(model.vae).factor if model.kind == LATENT_EXPERT else 1
+    height, width = (side // factor for side in size)
+    has = model.unet.memory()
+
+    def needs(frames: int) -> int:
+        return _bytes(model, replace(s, batch_size=1), frames, height, width)
+
+    total = _bytes(model, s, window, height, width)
+    if total > has:
+        frames = largest(window, lambda frames: needs(frames) <= has)
+        what = (f"a window of {frames} at a 'batch_size' of 1 fits" if frames >= 2
+                else "no window of this size fits: train smaller ('width', 'height')")
+        raise InputError(f"{STAGE}: windows of {window} frames of {size[1]}x{size[0]}, "
+                         f"{s.batch_size} at a time, need "
+                         f"about {gigabytes(total)} beside the weights, and the device has "
+                         f"{gigabytes(has)}; {what}")
 
 
 def _training_size(model: Show1Model, height: int, width: int, asked_width: int, asked_height: int) -> tuple[int, int]:
@@ -270,7 +311,7 @@ def _training_size(model: Show1Model, height: int, width: int, asked_width: int,
     multiple, factor = model.network.size_multiple, 1
     if model.kind == LATENT_EXPERT:
         factor = VaeCodec(model.vae).factor
-    longer = model.network.config.get("sample_size", 64) * factor
+    longer = (model.network.config.get("sample_size") or 64) * factor
     scale = longer / max(height, width)
     multiple = max(multiple, 1) * factor
     sides = asked_height or height * scale, asked_width or width * scale
@@ -327,13 +368,18 @@ def _optimiser(adapters: Adapters, learning_rate: float) -> torch.optim.Optimize
     return torch.optim.AdamW(adapters.parameters, lr=learning_rate, weight_decay=_WEIGHT_DECAY)
 
 
-def _descend(optimiser: torch.optim.Optimizer, loss: Tensor, learning_rate: float) -> None:
+def _descend(optimiser: torch.optim.Optimizer, loss: Tensor, learning_rate: float) -> bool:
+    """One step; False, and nothing changed, if the loss or its slope is not finite."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
+    steepness = [loss.detach()]
     for group in optimiser.param_groups:
         group["lr"] = learning_rate
-        nn.utils.clip_grad_norm_(group["params"], _CLIP_NORM)
+        steepness.append(nn.utils.clip_grad_norm_(group["params"], _CLIP_NORM))
+    if not bool(torch.stack(steepness).isfinite().all()):
+        return False
     optimiser.step()
+    return True
 
 
 @contextmanager

@@ -28,7 +28,8 @@ from show1_engine.models.unet import UNet
 
 STEM = "diffusion_pytorch_model"
 WEIGHTS = {"conv_in.weight": torch.arange(24.0).reshape(2, 3, 4), "conv_in.bias": torch.tensor([0.5, -0.0])}
-UNET = {"in_channels": 3, "down_block_types": ["ResnetDownsampleBlock3D"]}
+UNET = {"in_channels": 3, "block_out_channels": [32], "down_block_types": ["ResnetDownsampleBlock3D"],
+        "up_block_types": ["ResnetUpsampleBlock3D"]}
 SCHEDULER = {"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": float("-inf")}
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 3454123456\n"
 HTML = b"<!DOCTYPE html>\n<html><head><title>Access to model is restricted</title></head></html>"
@@ -312,15 +313,17 @@ def test_an_index_cannot_lead_out_of_its_folder_nor_to_a_pickle(tmp_path, name):
 def test_a_model_folder_is_read(tmp_path):
     model = read_checkpoint(write_model(tmp_path / "show-1-base-0.0"))
     assert (model.name, model.kind) == ("show-1-base-0.0", "keyframes")
-    assert model.unet_config == UNET and model.scheduler_config == SCHEDULER
+    assert model.unet_config.items() >= UNET.items() and model.scheduler_config == SCHEDULER
+    assert model.unet_config["norm_eps"] == 1e-5, "what the class itself assumes"
     assert model.noising_config is None and model.vae_config is None
     weights, file = model.weights("unet")
     assert same(weights, WEIGHTS) and file == tmp_path / "show-1-base-0.0" / "unet" / f"{STEM}.safetensors"
 
 
 def test_optional_parts_are_read(tmp_path):
-    model = read_checkpoint(write_model(tmp_path / "m", noising={"n": 1}, vae={"v": 2}))
-    assert model.noising_config == {"n": 1} and model.vae_config == {"v": 2}
+    model = read_checkpoint(write_model(tmp_path / "m", noising={"steps_offset": 1, "n": 1},
+                                       vae={"v": 2, "scaling_factor": 0.5}))
+    assert model.noising_config == {"steps_offset": 1} and model.vae_config == {"scaling_factor": 0.5}
     assert list(model.weights("vae")[0]) == ["encoder.conv_in.weight"]
 
 
