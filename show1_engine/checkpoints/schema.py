@@ -78,6 +78,7 @@ class UNetSchema(Schema):
     center_input_sample: bool | None = False
     use_linear_projection: bool | None = False
     transfromer_in_opt: bool | None = None
+    transformer_in_head_dim: _whole(1, 1024) | None = None
     addition: Any = Field(default=None, alias="addition_embed_type")
     class_embed_type: Any = None
     class_embeddings_concat: Any = None

@@ -25,7 +25,7 @@ from ..models.unet import TextStates
 from ..noise import generator, randn
 from ..progress import Preview, Report, announce, gigabytes, silent
 from ..sampling.schedules import make_scheduler
-from ..stages.common import check_result, largest
+from ..stages.plan import check_result, largest
 from ..stages.keyframes import KeyframeSettings, keyframes
 from ..stages.pixel_sr import SCALE, low_resolution
 from .adapters import Adapters
