@@ -19,19 +19,53 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    command = argparse.ArgumentParser(prog="python -m benchmarks", description="measure speed and memory, write tables")
+    command = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="measure speed and memory, write tables"
+    )
     add = command.add_argument
     add("--out", type=Path, default=_RESULTS, metavar="DIR", help="default: %(default)s")
     add("--repeats", type=int, default=3, help="of the micro part (default: %(default)s)")
-    add("--compile", action="store_true", help="the micro part also with torch.compile; minutes more")
-    add("--no-full-size", action="store_true", help="the micro part alone (no 7 GB of random weights)")
-    add("--gpu", action="store_true", help="instead: the full-size cascade at the paper's sizes on a card")
+    add(
+        "--compile",
+        action="store_true",
+        help="the micro part also with torch.compile; minutes more",
+    )
+    add(
+        "--no-full-size",
+        action="store_true",
+        help="the micro part alone (no 7 GB of random weights)",
+    )
+    add(
+        "--gpu",
+        action="store_true",
+        help="instead: the full-size cascade at the paper's sizes on a card",
+    )
     add("--device", default="cuda", help="of --gpu (default: %(default)s)")
-    add("--limits", type=float, nargs="*", default=[12, 8, 6, 4], metavar="GB", help="of --gpu: less and less memory")
-    add("--comfyui", type=Path, metavar="DIR", help="of --gpu: ComfyUI's source tree, for its memory manager")
-    add("--dtype", default="default", help="of --gpu: weights, fp16 or fp8_e4m3fn_fast for instance",
-        choices=["default", "fp16", "bf16", "fp8_e4m3fn", "fp8_e4m3fn_fast"])
-    add("--peak-tflops", type=float, help="of --gpu: what the card's maker promises, to compare with")
+    add(
+        "--limits",
+        type=float,
+        nargs="*",
+        default=[12, 8, 6, 4],
+        metavar="GB",
+        help="of --gpu: less and less memory",
+    )
+    add(
+        "--comfyui",
+        type=Path,
+        metavar="DIR",
+        help="of --gpu: ComfyUI's source tree, for its memory manager",
+    )
+    add(
+        "--dtype",
+        default="default",
+        help="of --gpu: weights, fp16 or fp8_e4m3fn_fast for instance",
+        choices=["default", "fp16", "bf16", "fp8_e4m3fn", "fp8_e4m3fn_fast"],
+    )
+    add(
+        "--peak-tflops",
+        type=float,
+        help="of --gpu: what the card's maker promises, to compare with",
+    )
     return command
 
 
@@ -42,7 +76,9 @@ def _bench(args: argparse.Namespace) -> int:
         results = gpu.run(args.device, args.limits, args.comfyui, args.dtype, args.peak_tflops)
         page = bench.write(results, args.out, gpu.markdown)
     else:
-        page = bench.write(bench.run(args.repeats, not args.no_full_size, _say, args.compile), args.out)
+        page = bench.write(
+            bench.run(args.repeats, not args.no_full_size, _say, args.compile), args.out
+        )
     print(page.read_text("utf-8"))
     return 0
 

@@ -1,10 +1,12 @@
-"""The same UNets without our speed-ups, for comparison: what the released implementation's structure costs.
+"""The same UNets without our speed-ups, for comparison: what the released implementation's
+structure costs.
 
-Written for this purpose, on our own layers and with our weights, so its numbers must equal ours. It does what the
-released code does at every step: the text is pooled, projected and, a copy for each frame, turned into keys and values
-in every layer; temporal convolutions are Conv3d; feed-forwards see all tokens at once; attention writes its weights
-down (`fused_attention`: it does not, as diffusers on a torch from 2.0 on). `one_by_one` interpolates as it does:
-segment by segment.
+Written for this purpose, on our own layers and with our weights, so its numbers must equal ours. It
+does what the
+released code does at every step: the text is pooled, projected and, a copy for each frame, turned
+into keys and values in every layer; temporal convolutions are Conv3d; feed-forwards see all tokens
+at once; attention writes its weights down (`fused_attention`: it does not, as diffusers on a torch
+from 2.0 on). `one_by_one` interpolates as it does: segment by segment.
 """
 
 from collections.abc import Callable
@@ -30,8 +32,10 @@ def plain_twin(unet: UNet, fused_attention: bool = False) -> UNet:
 
 
 def one_by_one(interpolate: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """Interpolation of every two neighbouring frames on their own; where two meet the later one's frame is kept."""
-    parts = [interpolate(images[k:k + 2]) for k in range(len(images) - 1)]
+    """Interpolation of every two neighbouring frames on their own; where two meet the later one's
+    frame is kept.
+    """
+    parts = [interpolate(images[k : k + 2]) for k in range(len(images) - 1)]
     return torch.cat([*(part[:-1] for part in parts), parts[-1][-1:]])
 
 
@@ -41,25 +45,35 @@ class PlainUNet(UNet):
     def prepare_text(self, text: Tensor) -> TextStates:
         return TextStates(text)  # nothing is prepared
 
-    def forward(self, sample: Tensor, timestep: int | Tensor, text: Tensor | TextStates,
-                class_labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: int | Tensor,
+        text: Tensor | TextStates,
+        class_labels: Tensor | None = None,
+    ) -> Tensor:
         raw = text.pooled if isinstance(text, TextStates) else text
         if sample.ndim == 4:
             return self(sample.unsqueeze(2), timestep, raw, class_labels).squeeze(2)
         states = self.encoder_hid_proj(raw) if hasattr(self, "encoder_hid_proj") else raw
         pooled = self.add_embedding(raw) if hasattr(self, "add_embedding") else None
         each = states.repeat_interleave(sample.shape[2], 0)
-        layers = {name: [each for _ in block.text_layers()] for block, name in self._text_layer_names.items()}
+        layers = {
+            name: [each for _ in block.text_layers()]
+            for block, name in self._text_layer_names.items()
+        }
         return super().forward(sample, timestep, TextStates(pooled, layers), class_labels)
 
 
 def attend(layer: nn.Module, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention that writes its weights down, (B * heads, tokens, keys), unless the layer has a fused one."""
+    """Attention that writes its weights down, (B * heads, tokens, keys), unless the layer has a
+    fused one.
+    """
     q, k, v = (rearrange(x, "b n (h d) -> b h n d", h=layer.heads) for x in (q, k, v))
     if layer.fused_attention:
         return rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)")
     q, k, v = (x.flatten(0, 1) for x in (q, k, v))
-    weights = torch.bmm(q * q.shape[-1]**-0.5, k.transpose(1, 2)).softmax(dim=-1)
+    weights = torch.bmm(q * q.shape[-1] ** -0.5, k.transpose(1, 2)).softmax(dim=-1)
     return rearrange(torch.bmm(weights, v), "(b h) n d -> b n (h d)", h=layer.heads)
 
 
@@ -96,5 +110,9 @@ class PlainFeedForward(FeedForward):
         return self.net[2](self.net[0](x))
 
 
-_PLAIN = {Attention: PlainAttention, AddedKVAttention: PlainAddedKVAttention, TemporalConv: PlainTemporalConv,
-          FeedForward: PlainFeedForward}
+_PLAIN = {
+    Attention: PlainAttention,
+    AddedKVAttention: PlainAddedKVAttention,
+    TemporalConv: PlainTemporalConv,
+    FeedForward: PlainFeedForward,
+}

@@ -1,6 +1,8 @@
-"""What a computation costs, counted exactly: bytes alive at its peak, and floating-point operations.
+"""What a computation costs, counted exactly: bytes alive at its peak, and floating-point
+operations.
 
-Both count what torch dispatches, so they also work on meta tensors: a full-size model at full size, without computing.
+Both count what torch dispatches, so they also work on meta tensors: a full-size model at full size,
+without computing.
 """
 
 from collections.abc import Callable
@@ -19,7 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 class Allocations(TorchDispatchMode):
     """Bytes of the tensor storages made inside and still alive: `live` now, `peak` at most.
 
-    What a kernel needs for itself (cuDNN's and BLAS's workspaces) and an allocator's rounding are not in it.
+    What a kernel needs for itself (cuDNN's and BLAS's workspaces) and an allocator's rounding are
+    not in it.
     """
 
     def __init__(self) -> None:
@@ -28,8 +31,14 @@ class Allocations(TorchDispatchMode):
         self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
         self._before: set[int] = set()
 
-    def __torch_dispatch__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        before = {leaf.untyped_storage()._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+    def __torch_dispatch__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        before = {
+            leaf.untyped_storage()._cdata
+            for leaf in tree_leaves((args, kwargs))
+            if isinstance(leaf, Tensor)
+        }
         out = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(out):
             if isinstance(leaf, Tensor) and leaf.untyped_storage()._cdata not in before:
@@ -50,10 +59,13 @@ class Allocations(TorchDispatchMode):
 
 
 class FusedAttention(TorchFunctionMode):
-    """Attention as the fused kernels of CPUs and cards allocate it: its output and a float per query and head, where
-    meta tensors would go through the whole matrix of weights."""
+    """Attention as the fused kernels of CPUs and cards allocate it: its output and a float per
+    query and head, where meta tensors would go through the whole matrix of weights.
+    """
 
-    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_function__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
         if func is F.scaled_dot_product_attention and args[0].is_meta:
             batch, heads, tokens, width = args[0].shape
             out = args[0].new_empty(batch, tokens, heads, width).transpose(1, 2)
@@ -71,7 +83,9 @@ def peak_bytes(function: Callable[[], Any]) -> int:
 
 
 def flops(function: Callable[[], Any]) -> int:
-    """Floating-point operations of matrix products, convolutions and attention, two per multiplication and addition."""
+    """Floating-point operations of matrix products, convolutions and attention, two per
+    multiplication and addition.
+    """
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         function()
     return counter.get_total_flops()

@@ -1,11 +1,19 @@
-"""The cascade of the paper at its sizes and steps, as numbers: what each stage evaluates, computes and holds."""
+"""The cascade of the paper at its sizes and steps, as numbers: what each stage evaluates, computes
+and holds.
+"""
 
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from show1_engine.models.kinds import FIRST_FRAME_SR, INTERPOLATION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
+from show1_engine.models.kinds import (
+    FIRST_FRAME_SR,
+    INTERPOLATION,
+    KEYFRAMES,
+    LATENT_EXPERT,
+    PIXEL_SR,
+)
 from show1_engine.models.memory import unet_bytes, vae_bytes
 from show1_engine.sampling.presets import PRESETS, guided_part, steps_of
 
@@ -15,7 +23,9 @@ from .measure import flops, peak_bytes
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: its UNet, how often it runs, and on what. `height`, `width` in the UNet's own pixels or latents."""
+    """One stage: its UNet, how often it runs, and on what. `height`, `width` in the UNet's own
+    pixels or latents.
+    """
 
     kind: str
     model: str
@@ -30,23 +40,30 @@ class Stage:
         """Forwards of one video through the UNet: two for a guided step."""
         steps = steps_of(PRESETS[preset], self.steps)
         steps = steps if self.strength >= 1 else int(steps * self.strength)
-        return self.windows * (steps + len(guided_part(list(range(steps)), *PRESETS[preset].guided)))
+        return self.windows * (
+            steps + len(guided_part(list(range(steps)), *PRESETS[preset].guided))
+        )
 
 
-STAGES = {stage.kind: stage for stage in (
-    Stage(KEYFRAMES, "show-1-base", 75, 1, 8, 40, 64),
-    Stage(INTERPOLATION, "show-1-interpolation", 75, 7, 5, 40, 64),
-    Stage(FIRST_FRAME_SR, "IF-II-L", 70, 1, 1, 160, 256),
-    Stage(PIXEL_SR, "show-1-sr1", 125, 4, 8, 160, 256),
-    Stage(LATENT_EXPERT, "show-1-sr2", 50, 1, 29, 40, 72, strength=0.8),
-)}
+STAGES = {
+    stage.kind: stage
+    for stage in (
+        Stage(KEYFRAMES, "show-1-base", 75, 1, 8, 40, 64),
+        Stage(INTERPOLATION, "show-1-interpolation", 75, 7, 5, 40, 64),
+        Stage(FIRST_FRAME_SR, "IF-II-L", 70, 1, 1, 160, 256),
+        Stage(PIXEL_SR, "show-1-sr1", 125, 4, 8, 160, 256),
+        Stage(LATENT_EXPERT, "show-1-sr2", 50, 1, 29, 40, 72, strength=0.8),
+    )
+}
 SIZE = (320, 576)  # of the finished frames
 _CONTEXT = 0.5e9  # what a CUDA context takes, about
 _RESERVE, _MARGIN = 1.2e9, 0.4e9  # ComfyUI keeps max(reserve, activations + margin) free of weights
 
 
 def evaluation(net: Any, batch: int, frames: int, height: int, width: int, seed: int = 0) -> tuple:
-    """Arguments of a forward, on the network's device and in its dtype: random sample, timestep, text, noise level."""
+    """Arguments of a forward, on the network's device and in its dtype: random sample, timestep,
+    text, noise level.
+    """
     like = next(net.parameters())
 
     def values(*shape: int) -> torch.Tensor:
@@ -54,7 +71,11 @@ def evaluation(net: Any, batch: int, frames: int, height: int, width: int, seed:
             return like.new_empty(shape)
         return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(like)
 
-    labels = torch.full((batch,), 250, device=like.device) if net.config.get("class_embed_type") else None
+    labels = (
+        torch.full((batch,), 250, device=like.device)
+        if net.config.get("class_embed_type")
+        else None
+    )
     timestep = torch.full((batch,), 500, device=like.device)
     sample = values(batch, net.config["in_channels"], frames, height, width)
     return sample, timestep, values(batch, 77, net.text_width), labels
@@ -73,7 +94,12 @@ def forward_peak(net: Any, batch: int, frames: int, height: int, width: int) -> 
     sample, timestep, text, labels = evaluation(net, batch, frames, height, width)
     with torch.no_grad():
         states = net.prepare_text(text)
-    prepared = sum(tensor.nbytes for layers in states.keys_values.values() for pair in layers for tensor in pair)
+    prepared = sum(
+        tensor.nbytes
+        for layers in states.keys_values.values()
+        for pair in layers
+        for tensor in pair
+    )
     return peak_bytes(lambda: net(sample, timestep, states, labels)) + prepared
 
 
@@ -89,24 +115,45 @@ def _cost(stage: Stage) -> dict[str, Any]:
     per_forward = forward_flops(stage.model, *size)
     estimated = {halves: unet_bytes(net.config, halves, *size, torch.float16) for halves in (1, 2)}
     return {
-        "model": stage.model, "parameters": parameters, "evaluations": stage.evaluations(),
-        **{f"evaluations {name}": stage.evaluations(name) for name in PRESETS if name != "reference"},
-        "flops of one": per_forward, "flops": per_forward * stage.evaluations(),
-        "activations counted": forward_peak(net, 2, *size), "activations estimated": estimated[2],
+        "model": stage.model,
+        "parameters": parameters,
+        "evaluations": stage.evaluations(),
+        **{
+            f"evaluations {name}": stage.evaluations(name)
+            for name in PRESETS
+            if name != "reference"
+        },
+        "flops of one": per_forward,
+        "flops": per_forward * stage.evaluations(),
+        "activations counted": forward_peak(net, 2, *size),
+        "activations estimated": estimated[2],
         "activations estimated, halves apart": estimated[1],
-        "resident": {f"{gigabytes} GB {dtype}": resident(gigabytes * 1e9, parameters * bytes_each, estimated)
-                     for gigabytes, dtype, bytes_each in ((12, "fp16", 2), (8, "fp16", 2), (6, "fp16", 2),
-                                                          (6, "fp8", 1), (4, "fp16", 2), (4, "fp8", 1))}}
+        "resident": {
+            f"{gigabytes} GB {dtype}": resident(gigabytes * 1e9, parameters * bytes_each, estimated)
+            for gigabytes, dtype, bytes_each in (
+                (12, "fp16", 2),
+                (8, "fp16", 2),
+                (6, "fp16", 2),
+                (6, "fp8", 1),
+                (4, "fp16", 2),
+                (4, "fp8", 1),
+            )
+        },
+    }
 
 
 def resident(limit: float, weights: float, activations: dict[int, int]) -> dict[str, Any]:
-    """Computed, not measured: how much of the weights ComfyUI can leave on a card of `limit` bytes, and whether the
-    guidance halves share a forward there."""
+    """Computed, not measured: how much of the weights ComfyUI can leave on a card of `limit` bytes,
+    and whether the guidance halves share a forward there.
+    """
     room = limit - _CONTEXT - weights
     halves = 2 if activations[2] + _MARGIN <= room else 1
     free = limit - _CONTEXT - max(_RESERVE, activations[halves] + _MARGIN)
-    return {"share": round(max(0.0, min(1.0, free / weights)), 3), "halves together": halves == 2,
-            "peak": min(weights, max(0.0, free)) + activations[halves]}
+    return {
+        "share": round(max(0.0, min(1.0, free / weights)), 3),
+        "halves together": halves == 2,
+        "peak": min(weights, max(0.0, free)) + activations[halves],
+    }
 
 
 def decoder_bytes() -> int:

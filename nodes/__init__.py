@@ -13,9 +13,18 @@ from .pixel_sr import Show1PixelSR
 from .text import Show1TextEncode
 from .train_motion_lora import Show1TrainMotionLoRA
 
-NODES: list[type[io.ComfyNode]] = [Show1LoadModel, Show1LoadTextEncoder, Show1TextEncode, Show1Keyframes,
-                                   Show1Interpolate, Show1PixelSR, Show1LatentExpertSR, Show1DownloadModel,
-                                   Show1MotionLoRA, Show1TrainMotionLoRA]
+NODES: list[type[io.ComfyNode]] = [
+    Show1LoadModel,
+    Show1LoadTextEncoder,
+    Show1TextEncode,
+    Show1Keyframes,
+    Show1Interpolate,
+    Show1PixelSR,
+    Show1LatentExpertSR,
+    Show1DownloadModel,
+    Show1MotionLoRA,
+    Show1TrainMotionLoRA,
+]
 
 
 class Show1Extension(ComfyExtension):

@@ -23,23 +23,33 @@ class Show1DownloadModel(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         sizes = "\n".join(f"{item.name}: {item.what}, {item.size}" for item in PUBLISHED.values())
         return schema(
-            node_id="Show1DownloadModel", display_name="Download Show-1 Model",
-            description="Fetches a published model into models/show1, only the files it needs, checked byte for byte. "
-                        "A download that was cancelled goes on where it stopped. Press R afterwards.",
+            node_id="Show1DownloadModel",
+            display_name="Download Show-1 Model",
+            description="Fetches a published model into models/show1, only the files it needs, "
+            "checked byte for byte. "
+            "A download that was cancelled goes on where it stopped. Press R afterwards.",
             search_aliases=["show1", "show-1", "hugging face", "get model"],
-            inputs=[io.Combo.Input("model", options=list(PUBLISHED), tooltip=sizes),
-                    io.Boolean.Input("accept_license", default=False,
-                                     tooltip="Tick it if you know the model's licence and accept it. Without it the "
-                                             "node says what the licence is and fetches nothing. All are "
-                                             "non-commercial.")],
+            inputs=[
+                io.Combo.Input("model", options=list(PUBLISHED), tooltip=sizes),
+                io.Boolean.Input(
+                    "accept_license",
+                    default=False,
+                    tooltip="Tick it if you know the model's licence and accept it. Without it the "
+                    "node says what the licence is and fetches nothing. All are "
+                    "non-commercial.",
+                ),
+            ],
             outputs=[io.String.Output(display_name="name")],
-            is_output_node=True)
+            is_output_node=True,
+        )
 
     @classmethod
     def fingerprint_inputs(cls, model: str, accept_license: bool) -> bool | float:
         if not isinstance(model, str) or model not in PUBLISHED:
             return float("nan")
-        return (_folder_for(model) / model).exists() or float("nan")  # what is not there is fetched, never cached
+        return (_folder_for(model) / model).exists() or float(
+            "nan"
+        )  # what is not there is fetched, never cached
 
     @classmethod
     def execute(cls, model: str, accept_license: bool) -> io.NodeOutput:

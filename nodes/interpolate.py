@@ -29,28 +29,67 @@ class Show1Interpolate(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            node_id="Show1Interpolate", display_name="Interpolate Frames (Show-1)",
-            description="Three new frames between every two: F frames become 4(F-1)+1, at four times the rate.",
+            node_id="Show1Interpolate",
+            display_name="Interpolate Frames (Show-1)",
+            description="Three new frames between every two: F frames become 4(F-1)+1, at four "
+            "times the rate.",
             search_aliases=["show1", "show-1", "frame interpolation", "slow motion", "fps"],
-            inputs=[model_input("An interpolation model (show-1-interpolation)"),
-                    images_input(),
-                    positive_input("T5"),
-                    negative_input("The released script leaves it empty here."),
-                    steps_input(75), cfg_input(4.0), seed_input(),
-                    io.Float.Input("fps", default=FPS, min=0.01, max=240.0, step=0.01, optional=True,
-                                   tooltip="Frames per second of the input, 0.01 to 240; connect it from the node "
-                                       "that made or loaded the frames. The output has four times as many."),
-                    sampler_input(), tiling_input(),
-                    cut_aware_input("over a cut the last frame is held, nothing is invented between two scenes"),
-                    preset_input()],
+            inputs=[
+                model_input("An interpolation model (show-1-interpolation)"),
+                images_input(),
+                positive_input("T5"),
+                negative_input("The released script leaves it empty here."),
+                steps_input(75),
+                cfg_input(4.0),
+                seed_input(),
+                io.Float.Input(
+                    "fps",
+                    default=FPS,
+                    min=0.01,
+                    max=240.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="Frames per second of the input, 0.01 to 240; connect it from the node "
+                    "that made or loaded the frames. The output has four times as many.",
+                ),
+                sampler_input(),
+                tiling_input(),
+                cut_aware_input(
+                    "over a cut the last frame is held, nothing is invented between two scenes"
+                ),
+                preset_input(),
+            ],
             outputs=[io.Image.Output(display_name="images"), io.Float.Output(display_name="fps")],
-            advanced=("sampler", "tiling", "cut_aware"), has_intermediate_output=True)
+            advanced=("sampler", "tiling", "cut_aware"),
+            has_intermediate_output=True,
+        )
 
     @classmethod
-    def execute(cls, model: Show1Model, images: Tensor, positive: Conditioning, steps: int, cfg: float, seed: int,
-                negative: Conditioning | None = None, fps: float = FPS, sampler: str = "default", tiling: int = 0,
-                cut_aware: bool = True, preset: str = "reference") -> io.NodeOutput:
-        settings = InterpolateSettings(steps=steps, cfg=cfg, seed=seed, sampler=sampler, tiling=tiling,
-                                       cuts=cut_aware, preset=preset)
-        images = interpolate(model, images, *texts(STAGE, positive, negative), settings, ComfyReport())
+    def execute(
+        cls,
+        model: Show1Model,
+        images: Tensor,
+        positive: Conditioning,
+        steps: int,
+        cfg: float,
+        seed: int,
+        negative: Conditioning | None = None,
+        fps: float = FPS,
+        sampler: str = "default",
+        tiling: int = 0,
+        cut_aware: bool = True,
+        preset: str = "reference",
+    ) -> io.NodeOutput:
+        settings = InterpolateSettings(
+            steps=steps,
+            cfg=cfg,
+            seed=seed,
+            sampler=sampler,
+            tiling=tiling,
+            cuts=cut_aware,
+            preset=preset,
+        )
+        images = interpolate(
+            model, images, *texts(STAGE, positive, negative), settings, ComfyReport()
+        )
         return frames_output(images, fps * FACTOR)

@@ -33,47 +33,118 @@ class Show1LatentExpertSR(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         follow = "0 follows the input's aspect (both 0: its size). Another aspect is cropped to, never squashed."
         return schema(
-            node_id="Show1LatentExpertSR", display_name="Refine Video (Show-1 Latent Expert)",
-            description="Enlarges a clip, noises it part of the way and denoises it in latent space: cheap high "
-                        "resolution with new detail.",
+            node_id="Show1LatentExpertSR",
+            display_name="Refine Video (Show-1 Latent Expert)",
+            description="Enlarges a clip, noises it part of the way and denoises it in latent "
+            "space: cheap high "
+            "resolution with new detail.",
             search_aliases=["show1", "show-1", "video upscale", "video to video", "refine"],
-            inputs=[model_input("A latent expert: show-1-sr2, zeroscope_v2_XL or another of that type"),
-                    images_input(),
-                    positive_input("OpenCLIP"),
-                    negative_input("The released script says \"low resolution, blur\" here."),
-                    io.Int.Input("width", default=576, min=0, max=8192,
-                                 tooltip=f"Pixels, up to 8192; show-1-sr2 was trained on 576. {follow}"),
-                    io.Int.Input("height", default=320, min=0, max=8192,
-                                 tooltip=f"Pixels, up to 8192; show-1-sr2 was trained on 320. {follow}"),
-                    steps_input(50), cfg_input(15.0),
-                    io.Float.Input("strength", default=0.8, min=0.0, max=1.0, step=0.01,
-                                   tooltip="How far up the noise the clip starts, 0 (keeps it) to 1 (noise alone). "
-                                           "steps x strength steps are run; the expert was trained up to 0.9."),
-                    seed_input(),
-                    io.Vae.Input("vae", optional=True,
-                                 tooltip="Another VAE of Stable Diffusion 1.5's type instead of the model's own."),
-                    sampler_input(),
-                    io.Int.Input("window", default=32, min=1, max=1024, optional=True,
-                                 tooltip="Frames sampled together, 1 to 1024; more cost memory."),
-                    io.Int.Input("overlap", default=8, min=0, max=512, optional=True,
-                                 tooltip="Frames that neighbouring windows share, 0 to 512, averaged at every step; "
-                                            "less than the window."),
-                    tiling_input(), color_match_input("none"), cut_aware_input("no window reaches across a cut"),
-                    preset_input()],
+            inputs=[
+                model_input("A latent expert: show-1-sr2, zeroscope_v2_XL or another of that type"),
+                images_input(),
+                positive_input("OpenCLIP"),
+                negative_input('The released script says "low resolution, blur" here.'),
+                io.Int.Input(
+                    "width",
+                    default=576,
+                    min=0,
+                    max=8192,
+                    tooltip=f"Pixels, up to 8192; show-1-sr2 was trained on 576. {follow}",
+                ),
+                io.Int.Input(
+                    "height",
+                    default=320,
+                    min=0,
+                    max=8192,
+                    tooltip=f"Pixels, up to 8192; show-1-sr2 was trained on 320. {follow}",
+                ),
+                steps_input(50),
+                cfg_input(15.0),
+                io.Float.Input(
+                    "strength",
+                    default=0.8,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="How far up the noise the clip starts, 0 (keeps it) to 1 (noise "
+                    "alone). "
+                    "steps x strength steps are run; the expert was trained up to 0.9.",
+                ),
+                seed_input(),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="Another VAE of Stable Diffusion 1.5's type instead of the model's "
+                    "own.",
+                ),
+                sampler_input(),
+                io.Int.Input(
+                    "window",
+                    default=32,
+                    min=1,
+                    max=1024,
+                    optional=True,
+                    tooltip="Frames sampled together, 1 to 1024; more cost memory.",
+                ),
+                io.Int.Input(
+                    "overlap",
+                    default=8,
+                    min=0,
+                    max=512,
+                    optional=True,
+                    tooltip="Frames that neighbouring windows share, 0 to 512, averaged at every "
+                    "step; "
+                    "less than the window.",
+                ),
+                tiling_input(),
+                color_match_input("none"),
+                cut_aware_input("no window reaches across a cut"),
+                preset_input(),
+            ],
             outputs=[io.Image.Output(display_name="images")],
             advanced=("sampler", "window", "overlap", "tiling", "color_match", "cut_aware"),
-            has_intermediate_output=True)
+            has_intermediate_output=True,
+        )
 
     @classmethod
-    def execute(cls, model: Show1Model, images: Tensor, positive: Conditioning, width: int, height: int, steps: int,
-                cfg: float, strength: float, seed: int, negative: Conditioning | None = None, vae: Any = None,
-                sampler: str = "default", window: int = 32, overlap: int = 8, tiling: int = 0,
-                color_match: str = "none", cut_aware: bool = True,
-                preset: str = "reference") -> io.NodeOutput:
-        settings = LatentExpertSettings(width=width, height=height, steps=steps, cfg=cfg, strength=strength, seed=seed,
-                                        sampler=sampler, window=window, overlap=overlap, tiling=tiling,
-                                        color_match=color_match, cuts=cut_aware, preset=preset)
+    def execute(
+        cls,
+        model: Show1Model,
+        images: Tensor,
+        positive: Conditioning,
+        width: int,
+        height: int,
+        steps: int,
+        cfg: float,
+        strength: float,
+        seed: int,
+        negative: Conditioning | None = None,
+        vae: Any = None,
+        sampler: str = "default",
+        window: int = 32,
+        overlap: int = 8,
+        tiling: int = 0,
+        color_match: str = "none",
+        cut_aware: bool = True,
+        preset: str = "reference",
+    ) -> io.NodeOutput:
+        settings = LatentExpertSettings(
+            width=width,
+            height=height,
+            steps=steps,
+            cfg=cfg,
+            strength=strength,
+            seed=seed,
+            sampler=sampler,
+            window=window,
+            overlap=overlap,
+            tiling=tiling,
+            color_match=color_match,
+            cuts=cut_aware,
+            preset=preset,
+        )
         codec = None if vae is None else ComfyVae(vae)
-        images = latent_expert_sr(model, images, *texts(STAGE, positive, negative), settings, codec,
-                                  ComfyReport())
+        images = latent_expert_sr(
+            model, images, *texts(STAGE, positive, negative), settings, codec, ComfyReport()
+        )
         return frames_output(images)

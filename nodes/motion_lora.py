@@ -20,30 +20,59 @@ class Show1MotionLoRA(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            node_id="Show1MotionLoRA", display_name="Apply Show-1 Motion LoRA",
-            description="Adds a learned motion to a model: changes of its temporal layers. Several can follow one "
-                        "another, in any order.",
+            node_id="Show1MotionLoRA",
+            display_name="Apply Show-1 Motion LoRA",
+            description="Adds a learned motion to a model: changes of its temporal layers. Several "
+            "can follow one "
+            "another, in any order.",
             search_aliases=["show1", "show-1", "motion lora", "motion director", "customize"],
-            inputs=[model_input("The model the LoRA was trained on: usually the keyframe model; interpolation and the "
-                                "latent expert work too"),
-                    io.Combo.Input("lora_name", options=[_NONE, *lora_names()],
-                                   tooltip="A file in models/loras or output/loras (where Save LoRA Weights puts it). "
-                                           "Not used when lora is connected."),
-                    io.Float.Input("strength", default=1.0, min=-10.0, max=10.0, step=0.05,
-                                   tooltip="How much of the motion, -10 to 10. 0 is exactly off, 1 as trained; "
-                                           "negative values lead away from it."),
-                    io.LoraModel.Input("lora", optional=True,
-                                       tooltip="A LoRA straight from Train Show-1 Motion LoRA.")],
-            outputs=[Model.Output(display_name="model")])
+            inputs=[
+                model_input(
+                    "The model the LoRA was trained on: usually the keyframe model; interpolation "
+                    "and the "
+                    "latent expert work too"
+                ),
+                io.Combo.Input(
+                    "lora_name",
+                    options=[_NONE, *lora_names()],
+                    tooltip="A file in models/loras or output/loras (where Save LoRA Weights puts "
+                    "it). "
+                    "Not used when lora is connected.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=-10.0,
+                    max=10.0,
+                    step=0.05,
+                    tooltip="How much of the motion, -10 to 10. 0 is exactly off, 1 as trained; "
+                    "negative values lead away from it.",
+                ),
+                io.LoraModel.Input(
+                    "lora", optional=True, tooltip="A LoRA straight from Train Show-1 Motion LoRA."
+                ),
+            ],
+            outputs=[Model.Output(display_name="model")],
+        )
 
     @classmethod
-    def execute(cls, model: Show1Model, lora_name: str, strength: float,
-                lora: dict[str, Tensor] | None = None) -> io.NodeOutput:
+    def execute(
+        cls,
+        model: Show1Model,
+        lora_name: str,
+        strength: float,
+        lora: dict[str, Tensor] | None = None,
+    ) -> io.NodeOutput:
         if lora is not None:
-            return io.NodeOutput(with_motion(model, lora_from(lora, model, "the connected LoRA"), strength))
+            return io.NodeOutput(
+                with_motion(model, lora_from(lora, model, "the connected LoRA"), strength)
+            )
         if lora_name in (_NONE, None):
-            raise InputError("Show1MotionLoRA: 'lora_name' is 'none' and no 'lora' is connected; choose a file, or "
-                             "connect Train Show-1 Motion LoRA")
+            raise InputError(
+                "Show1MotionLoRA: 'lora_name' is 'none' and no 'lora' is connected; choose a file, "
+                "or "
+                "connect Train Show-1 Motion LoRA"
+            )
         return io.NodeOutput(with_motion(model, read_lora(lora_path(lora_name), model), strength))
 
     @classmethod

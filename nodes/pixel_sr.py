@@ -5,7 +5,13 @@ from torch import Tensor
 
 from ..show1_engine.host.ui import ComfyReport
 from ..show1_engine.models.bundle import Show1Model
-from ..show1_engine.stages.pixel_sr import FIRST_FRAME_SETTINGS, STAGE, FirstFrame, PixelSRSettings, pixel_sr
+from ..show1_engine.stages.pixel_sr import (
+    FIRST_FRAME_SETTINGS,
+    STAGE,
+    FirstFrame,
+    PixelSRSettings,
+    pixel_sr,
+)
 from .schema import (
     cfg_input,
     color_match_input,
@@ -32,47 +38,113 @@ class Show1PixelSR(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            node_id="Show1PixelSR", display_name="Upscale Video Pixels (Show-1)",
-            description="Super-resolution x4 in pixel space, in windows of eight frames chained by their first frame. "
-                        "Any number of frames.",
+            node_id="Show1PixelSR",
+            display_name="Upscale Video Pixels (Show-1)",
+            description="Super-resolution x4 in pixel space, in windows of eight frames chained by "
+            "their first frame. "
+            "Any number of frames.",
             search_aliases=["show1", "show-1", "video upscale", "super resolution"],
-            inputs=[model_input("A pixel super-resolution model (show-1-sr1)"),
-                    images_input(),
-                    positive_input("T5"),
-                    negative_input("The released script leaves it empty here."),
-                    steps_input(125), cfg_input(7.0), noise_level_input(250), seed_input(),
-                    io.Image.Input("first_frame", optional=True,
-                                   tooltip="The first frame at the target's aspect, from any upscaler; the clip "
-                                           "follows it. Without it (and a model for it) the model starts alone."),
-                    Model.Input("first_frame_model", optional=True,
-                                tooltip="A 2-D super-resolution model (DeepFloyd IF-II-L) that makes the first frame. "
-                                        "Not used when first_frame is connected."),
-                    steps_input(_FIRST.steps, "first_frame_steps", optional=True),
-                    cfg_input(_FIRST.cfg, "first_frame_cfg", optional=True),
-                    noise_level_input(_FIRST.noise_level, "first_frame_noise_level", optional=True),
-                    sampler_input(), tiling_input(), color_match_input("none"),
-                    io.Float.Input("scale", default=4.0, min=0.25, max=16.0, step=0.05, optional=True,
-                                   tooltip="Output size over input size, 0.25 to 16. The model's own is 4; others are "
-                                           "resampled from it."),
-                    cut_aware_input("a cut starts a new chain of windows"), preset_input()],
+            inputs=[
+                model_input("A pixel super-resolution model (show-1-sr1)"),
+                images_input(),
+                positive_input("T5"),
+                negative_input("The released script leaves it empty here."),
+                steps_input(125),
+                cfg_input(7.0),
+                noise_level_input(250),
+                seed_input(),
+                io.Image.Input(
+                    "first_frame",
+                    optional=True,
+                    tooltip="The first frame at the target's aspect, from any upscaler; the clip "
+                    "follows it. Without it (and a model for it) the model starts alone.",
+                ),
+                Model.Input(
+                    "first_frame_model",
+                    optional=True,
+                    tooltip="A 2-D super-resolution model (DeepFloyd IF-II-L) that makes the first "
+                    "frame. "
+                    "Not used when first_frame is connected.",
+                ),
+                steps_input(_FIRST.steps, "first_frame_steps", optional=True),
+                cfg_input(_FIRST.cfg, "first_frame_cfg", optional=True),
+                noise_level_input(_FIRST.noise_level, "first_frame_noise_level", optional=True),
+                sampler_input(),
+                tiling_input(),
+                color_match_input("none"),
+                io.Float.Input(
+                    "scale",
+                    default=4.0,
+                    min=0.25,
+                    max=16.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="Output size over input size, 0.25 to 16. The model's own is 4; others "
+                    "are "
+                    "resampled from it.",
+                ),
+                cut_aware_input("a cut starts a new chain of windows"),
+                preset_input(),
+            ],
             outputs=[io.Image.Output(display_name="images")],
-            advanced=("first_frame_steps", "first_frame_cfg", "first_frame_noise_level", "sampler",
-                      "tiling", "color_match", "cut_aware"),
-            has_intermediate_output=True)
+            advanced=(
+                "first_frame_steps",
+                "first_frame_cfg",
+                "first_frame_noise_level",
+                "sampler",
+                "tiling",
+                "color_match",
+                "cut_aware",
+            ),
+            has_intermediate_output=True,
+        )
 
     @classmethod
-    def execute(cls, model: Show1Model, images: Tensor, positive: Conditioning, steps: int, cfg: float,
-                noise_level: int, seed: int, negative: Conditioning | None = None, first_frame: Tensor | None = None,
-                first_frame_model: Show1Model | None = None, first_frame_steps: int = _FIRST.steps,
-                first_frame_cfg: float = _FIRST.cfg, first_frame_noise_level: int = _FIRST.noise_level,
-                sampler: str = "default", tiling: int = 0, color_match: str = "none", scale: float = 4.0,
-                cut_aware: bool = True, preset: str = "reference") -> io.NodeOutput:
+    def execute(
+        cls,
+        model: Show1Model,
+        images: Tensor,
+        positive: Conditioning,
+        steps: int,
+        cfg: float,
+        noise_level: int,
+        seed: int,
+        negative: Conditioning | None = None,
+        first_frame: Tensor | None = None,
+        first_frame_model: Show1Model | None = None,
+        first_frame_steps: int = _FIRST.steps,
+        first_frame_cfg: float = _FIRST.cfg,
+        first_frame_noise_level: int = _FIRST.noise_level,
+        sampler: str = "default",
+        tiling: int = 0,
+        color_match: str = "none",
+        scale: float = 4.0,
+        cut_aware: bool = True,
+        preset: str = "reference",
+    ) -> io.NodeOutput:
         text = texts(STAGE, positive, negative)
         shared = {"seed": seed, "sampler": sampler, "preset": preset}
-        settings = PixelSRSettings(steps=steps, cfg=cfg, noise_level=noise_level, tiling=tiling,
-                                   color_match=color_match, scale=scale, cuts=cut_aware, **shared)
+        settings = PixelSRSettings(
+            steps=steps,
+            cfg=cfg,
+            noise_level=noise_level,
+            tiling=tiling,
+            color_match=color_match,
+            scale=scale,
+            cuts=cut_aware,
+            **shared,
+        )
         if first_frame is None and first_frame_model is not None:
-            first_frame = FirstFrame(first_frame_model, PixelSRSettings(
-                steps=first_frame_steps, cfg=first_frame_cfg, noise_level=first_frame_noise_level, **shared))
-        images = pixel_sr(model, images, *text, settings, first_frame=first_frame, report=ComfyReport())
+            first_frame = FirstFrame(
+                first_frame_model,
+                PixelSRSettings(
+                    steps=first_frame_steps,
+                    cfg=first_frame_cfg,
+                    noise_level=first_frame_noise_level,
+                    **shared,
+                ),
+            )
+        images = pixel_sr(
+            model, images, *text, settings, first_frame=first_frame, report=ComfyReport()
+        )
         return frames_output(images)

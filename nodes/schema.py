@@ -54,16 +54,23 @@ def model_input(what: str) -> io.Input:
 
 
 def images_input() -> io.Input:
-    return io.Image.Input("images", tooltip="Frames from any node, in order: any count, any size, alpha is kept.")
+    return io.Image.Input(
+        "images", tooltip="Frames from any node, in order: any count, any size, alpha is kept."
+    )
 
 
 def positive_input(reads: str) -> io.Input:
-    return io.Conditioning.Input("positive", tooltip=f"What to see, encoded by {reads} (Encode Show-1 Text).")
+    return io.Conditioning.Input(
+        "positive", tooltip=f"What to see, encoded by {reads} (Encode Show-1 Text)."
+    )
 
 
 def negative_input(advice: str) -> io.Input:
-    return io.Conditioning.Input("negative", optional=True,
-                                 tooltip=f"What to avoid. Not connected: the empty prompt. {advice}")
+    return io.Conditioning.Input(
+        "negative",
+        optional=True,
+        tooltip=f"What to avoid. Not connected: the empty prompt. {advice}",
+    )
 
 
 def clip_input(name: str, tooltip: str, optional: bool = False) -> io.Input:
@@ -77,51 +84,103 @@ def clip_frames(clip: Any) -> Tensor:
 
 
 def steps_input(default: int, name: str = "steps", optional: bool = False) -> io.Input:
-    return io.Int.Input(name, default=default, min=1, max=1000, optional=optional,
-                        tooltip=f"Sampling steps, 1 to 1000. The released script takes {default}; time grows with it.")
+    return io.Int.Input(
+        name,
+        default=default,
+        min=1,
+        max=1000,
+        optional=optional,
+        tooltip=f"Sampling steps, 1 to 1000. The released script takes {default}; time grows with "
+        "it.",
+    )
 
 
 def cfg_input(default: float, name: str = "cfg", optional: bool = False) -> io.Input:
-    return io.Float.Input(name, default=default, min=0.0, max=50.0, step=0.1, optional=optional,
-                          tooltip=f"Classifier-free guidance scale, 0 to 50. Released: {default}. Up to 1 switches "
-                                  "guidance off and halves the time.")
+    return io.Float.Input(
+        name,
+        default=default,
+        min=0.0,
+        max=50.0,
+        step=0.1,
+        optional=optional,
+        tooltip=f"Classifier-free guidance scale, 0 to 50. Released: {default}. Up to 1 switches "
+        "guidance off and halves the time.",
+    )
 
 
 def noise_level_input(default: int, name: str = "noise_level", optional: bool = False) -> io.Input:
-    return io.Int.Input(name, default=default, min=0, max=999, optional=optional,
-                        tooltip=f"Noise put on the enlarged frames before they guide the model, 0 to 999. Released: "
-                                f"{default}. More lets the model invent, less keeps it to its input.")
+    return io.Int.Input(
+        name,
+        default=default,
+        min=0,
+        max=999,
+        optional=optional,
+        tooltip="Noise put on the enlarged frames before they guide the model, 0 to 999. "
+        "Released: "
+        f"{default}. More lets the model invent, less keeps it to its input.",
+    )
 
 
 def seed_input() -> io.Input:
-    return io.Int.Input("seed", default=0, min=0, max=2**63 - 1, control_after_generate=True,
-                        tooltip="The same seed, inputs and device give the same frames.")
+    return io.Int.Input(
+        "seed",
+        default=0,
+        min=0,
+        max=2**63 - 1,
+        control_after_generate=True,
+        tooltip="The same seed, inputs and device give the same frames.",
+    )
 
 
 def sampler_input() -> io.Input:
-    return io.Combo.Input("sampler", options=list(SAMPLERS), default="default", optional=True,
-                          tooltip="\"default\" samples as the checkpoint's own scheduler config says. Others: dpmpp_2m "
-                                  "(few steps), ddim (no noise added on the way), ddpm (many steps).")
+    return io.Combo.Input(
+        "sampler",
+        options=list(SAMPLERS),
+        default="default",
+        optional=True,
+        tooltip='"default" samples as the checkpoint\'s own scheduler config says. Others: dpmpp_2m '
+        "(few steps), ddim (no noise added on the way), ddpm (many steps).",
+    )
 
 
 def preset_input() -> io.Input:
-    return io.Combo.Input("preset", options=list(PRESETS), default="reference", optional=True,
-                          tooltip="\"reference\" runs the steps above as they are. \"balanced\" runs half, \"fast\" a "
-                                  "quarter of them by DPM-Solver++ and guides only the first part of the run: about "
-                                  "2 and 4 times as fast. The node shows what it runs.")
+    return io.Combo.Input(
+        "preset",
+        options=list(PRESETS),
+        default="reference",
+        optional=True,
+        tooltip='"reference" runs the steps above as they are. "balanced" runs half, "fast" a '
+        "quarter of them by DPM-Solver++ and guides only the first part of the run: about "
+        "2 and 4 times as fast. The node shows what it runs.",
+    )
 
 
 def tiling_input() -> io.Input:
-    return io.Int.Input("tiling", default=0, min=0, max=8192, step=8, optional=True,
-                        tooltip="Side of the overlapping tiles that large frames are sampled in, up to 8192 output "
-                                "pixels. 0: chosen from the model's training size and the device's memory.")
+    return io.Int.Input(
+        "tiling",
+        default=0,
+        min=0,
+        max=8192,
+        step=8,
+        optional=True,
+        tooltip="Side of the overlapping tiles that large frames are sampled in, up to 8192 output "
+        "pixels. 0: chosen from the model's training size and the device's memory.",
+    )
 
 
 def color_match_input(default: str) -> io.Input:
-    return io.Combo.Input("color_match", options=list(METHODS), default=default, optional=True,
-                          tooltip="Anchor colours to the input: not at all, by each frame's mean and spread (mean_std; "
-                                  "lab in CIELAB), or all but the fine detail (wavelet).")
+    return io.Combo.Input(
+        "color_match",
+        options=list(METHODS),
+        default=default,
+        optional=True,
+        tooltip="Anchor colours to the input: not at all, by each frame's mean and spread "
+        "(mean_std; "
+        "lab in CIELAB), or all but the fine detail (wavelet).",
+    )
 
 
 def cut_aware_input(effect: str) -> io.Input:
-    return io.Boolean.Input("cut_aware", default=True, optional=True, tooltip=f"Look for scene cuts: {effect}.")
+    return io.Boolean.Input(
+        "cut_aware", default=True, optional=True, tooltip=f"Look for scene cuts: {effect}."
+    )

@@ -1,12 +1,14 @@
 """A ComfyUI server as a child process, and prompts run on it.
 
-What scripts/quickstart and the host tests share. Needs only what ComfyUI's own interpreter has (aiohttp).
+What scripts/quickstart and the host tests share. Needs only what ComfyUI's own interpreter has
+(aiohttp).
 
     with Server(comfyui, base=base, python=python) as server:
         prompt = ui_to_api(workflow, server.object_info())
         run = run_prompt(server, prompt)
         print(run.status, run.message, server.files(run))
 """
+
 from __future__ import annotations
 
 import asyncio
@@ -31,8 +33,8 @@ PACK_NAME = "show-1"
 BASE_FOLDERS = ("custom_nodes", "models", "input", "output", "temp", "user")
 # Binary websocket messages: a picture, text on a node, a picture with its node.
 PREVIEW, TEXT, PREVIEW_WITH_METADATA = 1, 3, 4
-MUTED, BYPASSED = 2, 4      # a node's mode in the editor
-_PLAIN = ("INT", "FLOAT", "STRING", "BOOLEAN")      # types that are typed in
+MUTED, BYPASSED = 2, 4  # a node's mode in the editor
+_PLAIN = ("INT", "FLOAT", "STRING", "BOOLEAN")  # types that are typed in
 
 
 class ServerError(RuntimeError):
@@ -46,8 +48,9 @@ def free_port() -> int:
 
 
 def link_pack(custom_nodes: Path, name: str = PACK_NAME) -> Path:
-    """Make this checkout a custom node pack of the given folder; an entry that already leads here is kept, a link that
-    leads nowhere replaced. ServerError if another copy is there."""
+    """Make this checkout a custom node pack of the given folder; an entry that already leads here
+    is kept, a link that leads nowhere replaced. ServerError if another copy is there.
+    """
     custom_nodes.mkdir(parents=True, exist_ok=True)
     for entry in custom_nodes.iterdir():
         if entry.resolve() == PACK:
@@ -61,10 +64,21 @@ def link_pack(custom_nodes: Path, name: str = PACK_NAME) -> Path:
 
 
 class Server:
-    """One ComfyUI process. Everything it writes goes below `base`; without a base, into the install's own folders."""
+    """One ComfyUI process. Everything it writes goes below `base`; without a base, into the
+    install's own folders.
+    """
 
-    def __init__(self, comfyui: Path, *, base: Path | None = None, python: str = sys.executable, args: tuple = (),
-                 env: dict[str, str] | None = None, port: int | None = None, log: Path | None = None):
+    def __init__(
+        self,
+        comfyui: Path,
+        *,
+        base: Path | None = None,
+        python: str = sys.executable,
+        args: tuple = (),
+        env: dict[str, str] | None = None,
+        port: int | None = None,
+        log: Path | None = None,
+    ):
         self.comfyui, self.python = Path(comfyui).resolve(), python
         self.base = Path(base).resolve() if base else self.comfyui
         self.args, self.env = list(args), env or {}
@@ -77,27 +91,47 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def _command(self) -> list[str]:
-        command = [self.python, "-u", "main.py", "--port", str(self.port), "--disable-auto-launch", *self.args]
+        command = [
+            self.python,
+            "-u",
+            "main.py",
+            "--port",
+            str(self.port),
+            "--disable-auto-launch",
+            *self.args,
+        ]
         if self.base != self.comfyui:
             for name in BASE_FOLDERS:
                 (self.base / name).mkdir(parents=True, exist_ok=True)
-            command += ["--base-directory", str(self.base),
-                        "--database-url", f"sqlite:///{self.base / 'user' / 'comfyui.db'}"]
+            command += [
+                "--base-directory",
+                str(self.base),
+                "--database-url",
+                f"sqlite:///{self.base / 'user' / 'comfyui.db'}",
+            ]
         return command
 
     def start(self, timeout: float = 300) -> Server:
         """Boot and wait until the server answers. Raises ServerError with the end of its log."""
         env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | self.env
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(self._command(), cwd=self.comfyui, env=env, stdout=log,
-                                            stderr=subprocess.STDOUT, start_new_session=True)
+            self.process = subprocess.Popen(
+                self._command(),
+                cwd=self.comfyui,
+                env=env,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         deadline = time.monotonic() + timeout
         while not self._answers():
             if self.process.poll() is not None:
                 raise ServerError(f"ComfyUI ended while starting.\n{self.log_tail()}")
             if time.monotonic() > deadline:
                 self.stop()
-                raise ServerError(f"ComfyUI did not answer within {timeout:.0f} s.\n{self.log_tail()}")
+                raise ServerError(
+                    f"ComfyUI did not answer within {timeout:.0f} s.\n{self.log_tail()}"
+                )
             time.sleep(0.3)
         return self
 
@@ -134,10 +168,16 @@ class Server:
     def log_tail(self, lines: int = 40) -> str:
         return "\n".join(self.log_text().splitlines()[-lines:])
 
-    def request(self, method: str, path: str, body: dict | None = None, timeout: float = 60) -> tuple[int, bytes]:
-        """Status and body of one HTTP request; a status of 400 and above is an answer, not an exception."""
+    def request(
+        self, method: str, path: str, body: dict | None = None, timeout: float = 60
+    ) -> tuple[int, bytes]:
+        """Status and body of one HTTP request; a status of 400 and above is an answer, not an
+        exception.
+        """
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"}, method=method)
+        request = urllib.request.Request(
+            self.url + path, data, {"Content-Type": "application/json"}, method=method
+        )
         try:
             with urllib.request.urlopen(request, timeout=timeout) as response:
                 return response.status, response.read()
@@ -152,11 +192,22 @@ class Server:
         return self.get("/object_info")
 
     def files(self, run: Run) -> list[Path]:
-        """The files that a run's output nodes name, in the order of the nodes' ids; pictures in temp are previews."""
-        entries = [item for _, output in sorted(run.outputs.items()) for value in output.values()
-                   if isinstance(value, list) for item in value if isinstance(item, dict) and "filename" in item]
-        return [self.base / (e.get("type") or "output") / (e.get("subfolder") or "") / e["filename"] for e in entries
-                if e.get("type") != "temp"]
+        """The files that a run's output nodes name, in the order of the nodes' ids; pictures in
+        temp are previews.
+        """
+        entries = [
+            item
+            for _, output in sorted(run.outputs.items())
+            for value in output.values()
+            if isinstance(value, list)
+            for item in value
+            if isinstance(item, dict) and "filename" in item
+        ]
+        return [
+            self.base / (e.get("type") or "output") / (e.get("subfolder") or "") / e["filename"]
+            for e in entries
+            if e.get("type") != "temp"
+        ]
 
 
 @dataclass
@@ -170,14 +221,16 @@ class Preview:
 
 @dataclass
 class Run:
-    """What a client saw of one prompt. status: success, error, interrupted, rejected, timeout or died."""
+    """What a client saw of one prompt. status: success, error, interrupted, rejected, timeout or
+    died.
+    """
 
     status: str | None = None
     error: dict = field(default_factory=dict)
     outputs: dict[str, dict] = field(default_factory=dict)
     progress: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     previews: list[Preview] = field(default_factory=list)
-    texts: list[tuple[str, str]] = field(default_factory=list)      # (node, text shown on it)
+    texts: list[tuple[str, str]] = field(default_factory=list)  # (node, text shown on it)
     executed: list[str] = field(default_factory=list)
     cached: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -186,15 +239,25 @@ class Run:
     def message(self) -> str:
         """The error as the user reads it, "" without one."""
         if self.status == "rejected":
-            found = [self.error["error"]] + [e for node in (self.error.get("node_errors") or {}).values()
-                                             for e in node["errors"]]
-            return "; ".join(f"{e['message']}: {e['details']}" if e.get("details") else e["message"] for e in found)
+            found = [self.error["error"]] + [
+                e for node in (self.error.get("node_errors") or {}).values() for e in node["errors"]
+            ]
+            return "; ".join(
+                f"{e['message']}: {e['details']}" if e.get("details") else e["message"]
+                for e in found
+            )
         return self.error.get("exception_message", "").strip()
 
 
-def run_prompt(server: Server, prompt: dict, timeout: float = 3600,
-               on_event: Callable[[str, dict], None] | None = None) -> Run:
-    """Queue one API-format prompt and follow it to its end. `on_event` sees every message of the server by its type."""
+def run_prompt(
+    server: Server,
+    prompt: dict,
+    timeout: float = 3600,
+    on_event: Callable[[str, dict], None] | None = None,
+) -> Run:
+    """Queue one API-format prompt and follow it to its end. `on_event` sees every message of the
+    server by its type.
+    """
     return asyncio.run(_Follower(server, on_event).run(prompt, timeout))
 
 
@@ -211,8 +274,12 @@ class _Follower:
 
         client, begin = uuid.uuid4().hex, time.monotonic()
         async with aiohttp.ClientSession() as session:
-            async with session.ws_connect(f"{self.server.url}/ws?clientId={client}", max_msg_size=0) as socket:
-                await socket.send_json({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
+            async with session.ws_connect(
+                f"{self.server.url}/ws?clientId={client}", max_msg_size=0
+            ) as socket:
+                await socket.send_json(
+                    {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
+                )
                 await self._queue(prompt, client)
                 while self.result.status is None:
                     await self._receive(socket)
@@ -249,11 +316,13 @@ class _Follower:
     def _binary(self, data: bytes) -> None:
         kind, second = struct.unpack(">II", data[:8])
         if kind == TEXT:
-            self.result.texts.append((data[8:8 + second].decode(), data[8 + second:].decode("utf-8", "replace")))
+            self.result.texts.append(
+                (data[8 : 8 + second].decode(), data[8 + second :].decode("utf-8", "replace"))
+            )
             return
         if kind == PREVIEW_WITH_METADATA:
-            about = json.loads(data[8:8 + second])
-            preview = Preview(about.get("node_id"), about.get("image_type"), data[8 + second:])
+            about = json.loads(data[8 : 8 + second])
+            preview = Preview(about.get("node_id"), about.get("image_type"), data[8 + second :])
         elif kind == PREVIEW:
             preview = Preview(None, "image/png" if second == 2 else "image/jpeg", data[8:])
         else:
@@ -280,8 +349,8 @@ class _Follower:
 def ui_to_api(workflow: dict, object_info: dict[str, dict]) -> dict[str, dict]:
     """The API-format prompt of a workflow saved by the editor, made as the editor makes it.
 
-    For graphs without subgraphs; notes and muted nodes are left out, and bypassed nodes hand on their first input of an
-    output's type. Raises KeyError for an unknown node.
+    For graphs without subgraphs; notes and muted nodes are left out, and bypassed nodes hand on
+    their first input of an output's type. Raises KeyError for an unknown node.
     """
     sources = {link[0]: (link[1], link[2]) for link in workflow["links"]}
     nodes = {node["id"]: node for node in workflow["nodes"]}
@@ -298,9 +367,16 @@ def ui_to_api(workflow: dict, object_info: dict[str, dict]) -> dict[str, dict]:
         if node["type"] in ("Note", "MarkdownNote") or node.get("mode") in (MUTED, BYPASSED):
             continue
         inputs = _widget_values(node, object_info[node["type"]])
-        inputs |= {i["name"]: source(i["link"]) for i in node.get("inputs", []) if i.get("link") is not None}
-        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs,
-                                   "_meta": {"title": node.get("title") or object_info[node["type"]]["display_name"]}}
+        inputs |= {
+            i["name"]: source(i["link"])
+            for i in node.get("inputs", [])
+            if i.get("link") is not None
+        }
+        prompt[str(node["id"])] = {
+            "class_type": node["type"],
+            "inputs": inputs,
+            "_meta": {"title": node.get("title") or object_info[node["type"]]["display_name"]},
+        }
     return prompt
 
 
@@ -324,8 +400,9 @@ def _saved_inputs(node: dict) -> dict[str, dict]:
     return {entry["name"]: entry for entry in node.get("inputs", [])}
 
 
-def _widgets(inputs: dict, saved: dict[str, dict], values: dict,
-             prefix: str = "") -> Iterator[tuple[str, str | list, dict]]:
+def _widgets(
+    inputs: dict, saved: dict[str, dict], values: dict, prefix: str = ""
+) -> Iterator[tuple[str, str | list, dict]]:
     """Name, type and options of a node's widgets in their order.
 
     What a widget's value or a link brings along follows it, as "format.codec" follows "format":

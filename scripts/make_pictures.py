@@ -1,8 +1,11 @@
-"""Pictures of the pack from runs of its templates. Called by scripts/pictures with ComfyUI's source tree.
+"""Pictures of the pack from runs of its templates. Called by scripts/pictures with ComfyUI's source
+tree.
 
-Every template that uses the bundled models is run on a real server, in the editor, with the settings it is shipped
-with; what it saved becomes its thumbnail, and the text-to-video template's stages the pictures of the help pages.
+Every template that uses the bundled models is run on a real server, in the editor, with the
+settings it is shipped with; what it saved becomes its thumbnail, and the text-to-video template's
+stages the pictures of the help pages.
 """
+
 import json
 import sys
 import tempfile
@@ -21,10 +24,14 @@ from show1_engine.video import write_mp4  # noqa: E402
 
 HELP = PACK / "nodes" / "web" / "docs" / "pictures"
 STAGES = ("Show1Keyframes", "Show1Interpolate", "Show1PixelSR", "Show1LatentExpertSR")
-SIDE, GAP, LABEL = 384, 6, 22       # of a thumbnail, between frames, a line of text
+SIDE, GAP, LABEL = 384, 6, 22  # of a thumbnail, between frames, a line of text
 DARK, LIGHT, ACCENT = (24, 26, 31), (225, 228, 235), (255, 196, 64)
-FULL_SIZE = (("keyframes", "8 x 64x40"), ("interpolation", "29 x 64x40"), ("pixel super-resolution", "29 x 256x160"),
-             ("latent expert", "29 x 576x320"))
+FULL_SIZE = (
+    ("keyframes", "8 x 64x40"),
+    ("interpolation", "29 x 64x40"),
+    ("pixel super-resolution", "29 x 256x160"),
+    ("latent expert", "29 x 576x320"),
+)
 
 Frames = list[Image.Image]
 
@@ -37,30 +44,52 @@ def main(comfyui: Path) -> None:
         link_pack(base / "custom_nodes")
         settings = base / "user" / "default" / "comfy.settings.json"
         settings.parent.mkdir()
-        settings.write_text(json.dumps({"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False}))
+        settings.write_text(
+            json.dumps({"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False})
+        )
         with Server(comfyui, base=base, args=("--cpu", "--disable-api-nodes")) as server:
             screenshots(server, text_to_video(server), sorted((PACK / "workflows").glob("*.json")))
     full_size().save(PACK / "workflows" / "Show-1 Text to Video (full size).jpg", quality=88)
 
 
 def text_to_video(server: Server) -> Frames:
-    """Run the template with every stage's frames saved, for the help pages; the small frames before upscaling."""
+    """Run the template with every stage's frames saved, for the help pages; the small frames before
+    upscaling.
+    """
     workflow = json.loads((PACK / "workflows" / "Show-1 Text to Video.json").read_text())
     prompt = ui_to_api(workflow, server.object_info())
     for key, node in list(prompt.items()):
         if node["class_type"] in STAGES:
-            prompt[node["class_type"]] = {"class_type": "SaveImage",
-                                          "inputs": {"images": [key, 0], "filename_prefix": node["class_type"]}}
+            prompt[node["class_type"]] = {
+                "class_type": "SaveImage",
+                "inputs": {"images": [key, 0], "filename_prefix": node["class_type"]},
+            }
     run = run_prompt(server, prompt)
     assert run.status == "success", run.message
-    keyframes, interpolated, pixels, refined = (saved_images(server, run, stage) for stage in STAGES)
+    keyframes, interpolated, pixels, refined = (
+        saved_images(server, run, stage) for stage in STAGES
+    )
     picks = range(0, 29, 4)
     pictures = {
-        STAGES[0]: [("text", caption(next(n["inputs"]["value"] for n in prompt.values() if "value" in n["inputs"]))),
-                    ("images", keyframes)],
+        STAGES[0]: [
+            (
+                "text",
+                caption(
+                    next(n["inputs"]["value"] for n in prompt.values() if "value" in n["inputs"])
+                ),
+            ),
+            ("images", keyframes),
+        ],
         STAGES[1]: [("images in", spread(keyframes[:3])), ("images out", interpolated[:9])],
-        STAGES[2]: [("images in", [interpolated[i] for i in picks]), ("images out", [pixels[i] for i in picks])],
-        STAGES[3]: [("images in", [pixels[i] for i in picks]), ("images out", [refined[i] for i in picks])]}
+        STAGES[2]: [
+            ("images in", [interpolated[i] for i in picks]),
+            ("images out", [pixels[i] for i in picks]),
+        ],
+        STAGES[3]: [
+            ("images in", [pixels[i] for i in picks]),
+            ("images out", [refined[i] for i in picks]),
+        ],
+    }
     HELP.mkdir(exist_ok=True)
     for stage, rows in pictures.items():
         strips(rows).save(HELP / f"{stage}.jpg", quality=88)
@@ -69,7 +98,9 @@ def text_to_video(server: Server) -> Frames:
 
 def screenshots(server: Server, clip: Frames, templates: list[Path]) -> None:
     """Run the templates that can run here in the editor: their thumbnails and screenshots."""
-    write_mp4(server.base / "input" / "clip.mp4", torch.stack([tensor(frame) for frame in clip]), 8.0)
+    write_mp4(
+        server.base / "input" / "clip.mp4", torch.stack([tensor(frame) for frame in clip]), 8.0
+    )
     with Browser(server) as browser:
         for file in templates:
             workflow = json.loads(file.read_text())
@@ -82,10 +113,15 @@ def screenshots(server: Server, clip: Frames, templates: list[Path]) -> None:
                 assert entry["status"]["status_str"] == "success", f"{file.stem}: {entry['status']}"
                 shot = server.base / "shot.png"
                 page.picture(shot)
-                cropped(shot).save(PACK / "docs" / f"{file.stem.lower().replace(' ', '-')}.jpg", quality=85)
-            videos = [server.base / "output" / item["subfolder"] / item["filename"]
-                      for output in entry["outputs"].values() for item in output.get("images", [])
-                      if item["filename"].endswith(".mp4") and item["type"] == "output"]
+                cropped(shot).save(
+                    PACK / "docs" / f"{file.stem.lower().replace(' ', '-')}.jpg", quality=85
+                )
+            videos = [
+                server.base / "output" / item["subfolder"] / item["filename"]
+                for output in entry["outputs"].values()
+                for item in output.get("images", [])
+                if item["filename"].endswith(".mp4") and item["type"] == "output"
+            ]
             result = frames_of(videos[-1])
             picture = halves(clip, result) if "Upscale" in file.stem else grid(result)
             picture.save(file.with_suffix(".jpg"), quality=88)
@@ -94,16 +130,24 @@ def screenshots(server: Server, clip: Frames, templates: list[Path]) -> None:
 def cropped(screenshot: Path) -> Image.Image:
     """Without the editor's own bars: what remains holds a graph that was fitted to the view."""
     picture = Image.open(screenshot).convert("RGB")
-    return picture.crop((picture.width // 9, picture.height // 8, picture.width * 8 // 9, picture.height * 7 // 8))
+    return picture.crop(
+        (picture.width // 9, picture.height // 8, picture.width * 8 // 9, picture.height * 7 // 8)
+    )
 
 
 def uses_bundled_models(workflow: dict) -> bool:
-    return all(node["widgets_values"][0].startswith("micro/") for node in workflow["nodes"]
-               if node["type"] in ("Show1LoadModel", "Show1LoadTextEncoder"))
+    return all(
+        node["widgets_values"][0].startswith("micro/")
+        for node in workflow["nodes"]
+        if node["type"] in ("Show1LoadModel", "Show1LoadTextEncoder")
+    )
 
 
 def saved_images(server: Server, run: Run, key: str) -> Frames:
-    return [Image.open(server.base / "output" / item["filename"]).convert("RGB") for item in run.outputs[key]["images"]]
+    return [
+        Image.open(server.base / "output" / item["filename"]).convert("RGB")
+        for item in run.outputs[key]["images"]
+    ]
 
 
 def tensor(frame: Image.Image) -> torch.Tensor:
@@ -127,23 +171,32 @@ def caption(text: str) -> Image.Image:
 
 
 def strips(rows: list[tuple[str, list[Image.Image | None] | Image.Image]]) -> Image.Image:
-    """Labelled rows of frames, 640 pixels wide; a row that is a picture already is put there as it is."""
+    """Labelled rows of frames, 640 pixels wide; a row that is a picture already is put there as it
+    is.
+    """
     parts = []
     for label, row in rows:
         frames = row if isinstance(row, list) else [row]
         side = (640 - (len(frames) - 1) * GAP) // len(frames)
-        strip = Image.new("RGB", (640, LABEL + (side if isinstance(row, list) else row.height) + GAP), DARK)
+        strip = Image.new(
+            "RGB", (640, LABEL + (side if isinstance(row, list) else row.height) + GAP), DARK
+        )
         ImageDraw.Draw(strip).text((0, 2), label, ACCENT, ImageFont.load_default(14))
         for number, frame in enumerate(frames):
             if frame is not None:
-                strip.paste(enlarged(frame, side) if isinstance(row, list) else frame, (number * (side + GAP), LABEL))
+                strip.paste(
+                    enlarged(frame, side) if isinstance(row, list) else frame,
+                    (number * (side + GAP), LABEL),
+                )
         parts.append(strip)
     return stacked(parts)
 
 
 def spread(frames: Frames) -> list[Image.Image | None]:
     """Frames with room for three new ones between every two."""
-    return [frames[number // 4] if number % 4 == 0 else None for number in range(4 * len(frames) - 3)]
+    return [
+        frames[number // 4] if number % 4 == 0 else None for number in range(4 * len(frames) - 3)
+    ]
 
 
 def stacked(parts: Frames) -> Image.Image:
@@ -160,7 +213,9 @@ def grid(frames: Frames) -> Image.Image:
     picture, side = Image.new("RGB", (SIDE, SIDE), DARK), (SIDE - 2 * GAP) // 3
     for number in range(9):
         frame = frames[round(number * (len(frames) - 1) / 8)]
-        picture.paste(enlarged(frame, side), (number % 3 * (side + GAP), number // 3 * (side + GAP)))
+        picture.paste(
+            enlarged(frame, side), (number % 3 * (side + GAP), number // 3 * (side + GAP))
+        )
     return picture
 
 
@@ -183,7 +238,12 @@ def full_size() -> Image.Image:
         for shift in (8, 4, 0):
             box = (24 + shift, top + shift, 24 + shift + width, top + shift + height)
             draw.rectangle(box, (60, 66, 80), ACCENT)
-        draw.text((24 + width + 24, top + height // 2 - 12), stage if width > 99 else f"{stage}\n{size}", LIGHT, font)
+        draw.text(
+            (24 + width + 24, top + height // 2 - 12),
+            stage if width > 99 else f"{stage}\n{size}",
+            LIGHT,
+            font,
+        )
         if width > 99:
             draw.text((24 + width + 24, top + height // 2 + 12), size, LIGHT, font)
         top += height + 38

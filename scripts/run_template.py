@@ -1,7 +1,9 @@
 """Run the pack's text-to-video template on a ComfyUI with one prompt. Called by scripts/quickstart.
 
-It runs on ComfyUI's own interpreter. Packages are imported late, so that main() can first say which are missing.
+It runs on ComfyUI's own interpreter. Packages are imported late, so that main() can first say which
+are missing.
 """
+
 import argparse
 import importlib.metadata
 import json
@@ -13,36 +15,60 @@ import time
 import warnings
 from pathlib import Path
 
-from comfyui_server import PACK, Run, Server, ServerError, free_port, link_pack, run_prompt, ui_to_api
+from comfyui_server import (
+    PACK,
+    Run,
+    Server,
+    ServerError,
+    free_port,
+    link_pack,
+    run_prompt,
+    ui_to_api,
+)
 
 TEMPLATE = PACK / "workflows" / "Show-1 Text to Video.json"
 DEFAULT_PROMPT = "a red circle moving right on a grey background"
-UI_PORT = 8188      # ComfyUI's own
+UI_PORT = 8188  # ComfyUI's own
 SHEET_COLUMNS, SHEET_FRAMES = 4, 16
 
 
 def main() -> None:
     options = parse_arguments()
-    signal.signal(signal.SIGINT, signal.default_int_handler)    # a shell's background job would ignore it
-    warnings.simplefilter("ignore")     # what other packages have to say about each other
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")     # spinning threads made a busy machine three times slower
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background job would ignore it
+    warnings.simplefilter("ignore")  # what other packages have to say about each other
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "PASSIVE"
+    )  # spinning threads made a busy machine three times slower
     if missing := missing_packages(PACK / "requirements.txt"):
-        sys.exit(f"error: {sys.executable} lacks packages that the pack needs: {', '.join(missing)}\n"
-                 f"install them with: {sys.executable} -m pip install -r '{PACK / 'requirements.txt'}'")
+        sys.exit(
+            f"error: {sys.executable} lacks packages that the pack needs: {', '.join(missing)}\n"
+            f"install them with: {sys.executable} -m pip install -r '{PACK / 'requirements.txt'}'"
+        )
     base = options.base or options.comfyui
     try:
         link_pack(base / "custom_nodes")
     except ServerError as error:
         sys.exit(f"error: {error}")
-    server = Server(options.comfyui, base=options.base, args=device_arguments(), log=base / "quickstart.log",
-                    port=UI_PORT if options.ui and port_is_free(UI_PORT) else free_port())
+    server = Server(
+        options.comfyui,
+        base=options.base,
+        args=device_arguments(),
+        log=base / "quickstart.log",
+        port=UI_PORT if options.ui and port_is_free(UI_PORT) else free_port(),
+    )
     print(f"== Starting ComfyUI (log: {server.log})", flush=True)
     try:
         with server:
             make_video(server, options.prompt)
             if options.ui:
-                print(f"\nComfyUI is running: open {server.url}\nThe graph is under Templates > {PACK.name}. "
-                      "Ctrl+C ends it.", flush=True)
+                print(
+                    f"\nComfyUI is running: open {server.url}\nThe graph is under Templates > "
+                    f"{PACK.name}. "
+                    "Ctrl+C ends it.",
+                    flush=True,
+                )
                 server.process.wait()
     except ServerError as error:
         sys.exit(f"error: {error}")
@@ -95,7 +121,9 @@ def make_video(server: Server, text: str) -> None:
     if run.status != "success":
         sys.exit(f"error: {failure(server, run)}")
     video = next(path for path in server.files(run) if path.suffix == ".mp4")
-    print(f"\nDone in {run.seconds:.0f} s\nvideo: {video}\nframes: {contact_sheet(video)}", flush=True)
+    print(
+        f"\nDone in {run.seconds:.0f} s\nvideo: {video}\nframes: {contact_sheet(video)}", flush=True
+    )
 
 
 def with_prompt(prompt: dict, text: str) -> dict:
@@ -129,8 +157,12 @@ class Progress:
         done = data["value"] / max(data["max"], 1)
         if done >= 1 or sys.stdout.isatty():
             bar = ("#" * round(24 * done)).ljust(24)
-            print(f"\r{self.titles[self.node]:34.34} [{bar}] {data['value']:4.0f}/{data['max']:.0f} "
-                  f"{time.monotonic() - self.begin:5.1f} s", end="\n" if done >= 1 else "", flush=True)
+            print(
+                f"\r{self.titles[self.node]:34.34} [{bar}] {data['value']:4.0f}/{data['max']:.0f} "
+                f"{time.monotonic() - self.begin:5.1f} s",
+                end="\n" if done >= 1 else "",
+                flush=True,
+            )
 
 
 def contact_sheet(video: Path) -> Path:

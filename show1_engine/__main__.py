@@ -1,13 +1,13 @@
 """python -m show1_engine: the cascade without ComfyUI.
 
-    generate      a prompt to a video
-    upscale       a video file, four times as large
-    interpolate   a video file at four times the rate
-    train         a motion LoRA from a video file
-    download      published models
-    convert       a diffusers-layout model folder to one .safetensors file
-    micro         the bundled tiny cascade
-    bench         what it costs, beside a plain baseline
+generate      a prompt to a video
+upscale       a video file, four times as large
+interpolate   a video file at four times the rate
+train         a motion LoRA from a video file
+download      published models
+convert       a diffusers-layout model folder to one .safetensors file
+micro         the bundled tiny cascade
+bench         what it costs, beside a plain baseline
 """
 
 import argparse
@@ -33,15 +33,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m show1_engine", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m show1_engine",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     generate.add_parser(commands)
     process.add_parser(commands)
     train.add_parser(commands)
     download.add_parser(commands)
     command = commands.add_parser("convert", help="write a model folder as one .safetensors file")
-    command.add_argument("source", type=Path, help="diffusers-layout folder (unet/, scheduler/, ...)")
+    command.add_argument(
+        "source", type=Path, help="diffusers-layout folder (unet/, scheduler/, ...)"
+    )
     command.add_argument("target", type=Path, help="the .safetensors file to write")
     command.add_argument("--dtype", choices=["keep", "fp32", "fp16", "bf16"], default="keep")
     command.set_defaults(func=_convert)

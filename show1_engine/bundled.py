@@ -1,6 +1,7 @@
 """The bundled micro cascade: where its weights lie, and the settings that suit it.
 
-How it was made is the laboratory's business (show1_micro in the repository); nothing that ships needs that.
+How it was made is the laboratory's business (show1_micro in the repository); nothing that ships
+needs that.
 """
 
 from pathlib import Path

@@ -25,15 +25,22 @@ from .stages.latent_expert_sr import LatentExpertSettings, latent_expert_sr
 from .stages.pixel_sr import FIRST_FRAME_SETTINGS, PixelSRSettings, first_frame_sr, pixel_sr
 
 STAGES = ("keyframes", "interpolate", "pixel-sr", "expert")  # as the command line names them
-FRAMES_PER_SECOND = {"keyframes": FPS, "interpolated": FPS * FACTOR, "first_frame": 1.0, "pixel_sr": FPS * FACTOR,
-                     "latent_expert_sr": FPS * FACTOR}
+FRAMES_PER_SECOND = {
+    "keyframes": FPS,
+    "interpolated": FPS * FACTOR,
+    "first_frame": 1.0,
+    "pixel_sr": FPS * FACTOR,
+    "latent_expert_sr": FPS * FACTOR,
+}
 
 
 @dataclass(frozen=True)
 class Cascade:
-    """What to run. `reference` keeps the original's windows and its 8-bit, aspect-squashing hand-over.
+    """What to run. `reference` keeps the original's windows and its 8-bit, aspect-squashing
+    hand-over.
 
-    `text_encoder`: a T5 file or folder for the pixel stages, in place of the one that lies with the models.
+    `text_encoder`: a T5 file or folder for the pixel stages, in place of the one that lies with the
+    models.
     """
 
     models: Path
@@ -47,12 +54,17 @@ class Cascade:
     expert: LatentExpertSettings = field(default_factory=LatentExpertSettings)
     until: str = "expert"
     reference: bool = False
-    loras: dict[str, list[tuple[Path, float]]] = field(default_factory=dict)  # by kind of model; files and strengths
+    loras: dict[str, list[tuple[Path, float]]] = field(
+        default_factory=dict
+    )  # by kind of model; files and strengths
     text_encoder: Path | None = None
 
 
-def run(cascade: Cascade, runtime: PlainRuntime, reporter: Callable[[str], Report]) -> Iterator[tuple[str, Tensor]]:
-    """Yields (name, frames (F, H, W, 3)) after every stage; `reporter(name)` gives the stage's report().
+def run(
+    cascade: Cascade, runtime: PlainRuntime, reporter: Callable[[str], Report]
+) -> Iterator[tuple[str, Tensor]]:
+    """Yields (name, frames (F, H, W, 3)) after every stage; `reporter(name)` gives the stage's
+    report().
 
     Models are loaded when their stage comes and let go after it.
     """
@@ -72,15 +84,21 @@ def run(cascade: Cascade, runtime: PlainRuntime, reporter: Callable[[str], Repor
     images = keyframes(model(KEYFRAMES), *text, cascade.keyframes, reporter("keyframes"))
     yield "keyframes", images
     if last >= 1:
-        images = interpolate(model(INTERPOLATION), images, *text, cascade.interpolate, reporter("interpolated"))
+        images = interpolate(
+            model(INTERPOLATION), images, *text, cascade.interpolate, reporter("interpolated")
+        )
         yield "interpolated", images
     if last >= 2:
         first = None
         if FIRST_FRAME_SR in paths:
-            first = first_frame_sr(model(FIRST_FRAME_SR), images, *text, cascade.first_frame, reporter("first_frame"))
+            first = first_frame_sr(
+                model(FIRST_FRAME_SR), images, *text, cascade.first_frame, reporter("first_frame")
+            )
             yield "first_frame", first
         windows = original_windows(len(images)) if cascade.reference else None
-        images = pixel_sr(model(PIXEL_SR), images, *text, cascade.pixel_sr, first, reporter("pixel_sr"), windows)
+        images = pixel_sr(
+            model(PIXEL_SR), images, *text, cascade.pixel_sr, first, reporter("pixel_sr"), windows
+        )
         yield "pixel_sr", images
     if last >= 3:
         encoder = text_encoder_in(cascade.models, CLIP, paths.get(LATENT_EXPERT))
@@ -88,15 +106,31 @@ def run(cascade: Cascade, runtime: PlainRuntime, reporter: Callable[[str], Repor
         text = _halves(load_text_encoder(encoder, runtime).encode(prompts))
         if cascade.reference:
             images = original_handover(images, cascade.expert.height, cascade.expert.width)
-        yield "latent_expert_sr", latent_expert_sr(model(LATENT_EXPERT), images, *text, cascade.expert,
-                                                   report=reporter("latent_expert_sr"))
+        yield (
+            "latent_expert_sr",
+            latent_expert_sr(
+                model(LATENT_EXPERT),
+                images,
+                *text,
+                cascade.expert,
+                report=reporter("latent_expert_sr"),
+            ),
+        )
 
 
-def t5_of(models: Path, runtime: PlainRuntime, paths: dict[str, Path], chosen: Path | None = None) -> TextEncoder:
-    """The T5 of the pixel stages: `chosen` (a file or folder), else the one that lies in the folder of models."""
-    encoder = load_text_encoder(chosen or text_encoder_in(models, T5, paths.get(KEYFRAMES)), runtime, models=models)
+def t5_of(
+    models: Path, runtime: PlainRuntime, paths: dict[str, Path], chosen: Path | None = None
+) -> TextEncoder:
+    """The T5 of the pixel stages: `chosen` (a file or folder), else the one that lies in the folder
+    of models.
+    """
+    encoder = load_text_encoder(
+        chosen or text_encoder_in(models, T5, paths.get(KEYFRAMES)), runtime, models=models
+    )
     if encoder.kind != T5:
-        raise InputError(f"'{chosen}' is no T5, which the pixel stages read text with; give a t5xxl file")
+        raise InputError(
+            f"'{chosen}' is no T5, which the pixel stages read text with; give a t5xxl file"
+        )
     return encoder
 
 
@@ -105,10 +139,14 @@ def _halves(states: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def original_handover(images: Tensor, height: int, width: int) -> Tensor:
-    """Frames as the original hands them to the expert: truncated to 8 bits, resized by Pillow to any aspect."""
+    """Frames as the original hands them to the expert: truncated to 8 bits, resized by Pillow to
+    any aspect.
+    """
     import numpy as np
     from PIL import Image
 
-    resized = [Image.fromarray(frame.numpy()).resize((width, height), Image.Resampling.BICUBIC)
-               for frame in to_uint8(images[..., :3])]
+    resized = [
+        Image.fromarray(frame.numpy()).resize((width, height), Image.Resampling.BICUBIC)
+        for frame in to_uint8(images[..., :3])
+    ]
     return torch.from_numpy(np.stack([np.asarray(frame) for frame in resized])).float() / 255

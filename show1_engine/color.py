@@ -11,16 +11,21 @@ from torch import Tensor
 from .errors import one_of
 
 _WAVELET_LEVELS = 5
-_XYZ = torch.tensor([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
-                     [0.0193339, 0.1191920, 0.9503041]])  # linear sRGB (D65) to CIE XYZ, IEC 61966-2-1
+_XYZ = torch.tensor(
+    [
+        [0.4124564, 0.3575761, 0.1804375],
+        [0.2126729, 0.7151522, 0.0721750],
+        [0.0193339, 0.1191920, 0.9503041],
+    ]
+)  # linear sRGB (D65) to CIE XYZ, IEC 61966-2-1
 _WHITE = torch.tensor([0.95047, 1.0, 1.08883])
 
 
 def match_color(images: Tensor, reference: Tensor, method: str) -> Tensor:
     """`images` with the colours of `reference`: "none", "mean_std", "wavelet" or "lab".
 
-    mean_std: each channel's mean and spread, per frame. wavelet: everything coarser than about 32 pixels is the
-    reference's, all detail stays. lab: mean and spread in CIELAB, per frame.
+    mean_std: each channel's mean and spread, per frame. wavelet: everything coarser than about 32
+    pixels is the reference's, all detail stays. lab: mean and spread in CIELAB, per frame.
     """
     one_of("color_match", method, METHODS)
     return METHODS[method](images, reference)
@@ -40,8 +45,10 @@ def _std(x: Tensor) -> Tensor:
 
 
 def _wavelet(images: Tensor, reference: Tensor) -> Tensor:
-    """An a-trous wavelet's residual of the difference: linear, so both pictures are blurred in one go. The blur's
-    borders would leave a small offset: the mean is set exactly."""
+    """An a-trous wavelet's residual of the difference: linear, so both pictures are blurred in one
+    go. The blur's
+    borders would leave a small offset: the mean is set exactly.
+    """
     matched = images + _blurred(reference - images)
     return matched + _mean(reference - matched)
 
@@ -51,7 +58,10 @@ def _blurred(x: Tensor) -> Tensor:
     x = rearrange(x, "f h w c -> (f c) 1 h w")
     for level in range(_WAVELET_LEVELS):
         step = 2**level
-        for shape, pad in (((1, 1, 1, 5), (2 * step, 2 * step, 0, 0)), ((1, 1, 5, 1), (0, 0, 2 * step, 2 * step))):
+        for shape, pad in (
+            ((1, 1, 1, 5), (2 * step, 2 * step, 0, 0)),
+            ((1, 1, 5, 1), (0, 0, 2 * step, 2 * step)),
+        ):
             x = F.conv2d(F.pad(x, pad, mode="replicate"), kernel.view(shape), dilation=step)
     return rearrange(x, "(f c) 1 h w -> f h w c", c=3)
 
@@ -64,7 +74,9 @@ def _to_lab(rgb: Tensor) -> Tensor:
     rgb = rgb.clamp(0, 1)
     linear = torch.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
     xyz = linear @ _XYZ.T / _WHITE
-    f = torch.where(xyz > 216 / 24389, xyz.clamp(min=1e-8) ** (1 / 3), (24389 / 27 * xyz + 16) / 116)
+    f = torch.where(
+        xyz > 216 / 24389, xyz.clamp(min=1e-8) ** (1 / 3), (24389 / 27 * xyz + 16) / 116
+    )
     x, y, z = f.unbind(-1)
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=-1)
 
@@ -75,7 +87,14 @@ def _from_lab(lab: Tensor) -> Tensor:
     f = torch.stack([y + a / 500, y, y - b / 200], dim=-1)
     xyz = torch.where(f > 6 / 29, f**3, (116 * f - 16) * 27 / 24389) * _WHITE
     linear = (xyz @ torch.linalg.inv(_XYZ).T).clamp(0, 1)
-    return torch.where(linear > 0.0031308, 1.055 * linear.clamp(min=1e-8) ** (1 / 2.4) - 0.055, linear * 12.92)
+    return torch.where(
+        linear > 0.0031308, 1.055 * linear.clamp(min=1e-8) ** (1 / 2.4) - 0.055, linear * 12.92
+    )
 
 
-METHODS = {"none": lambda images, reference: images, "mean_std": _mean_std, "wavelet": _wavelet, "lab": _lab}
+METHODS = {
+    "none": lambda images, reference: images,
+    "mean_std": _mean_std,
+    "wavelet": _wavelet,
+    "lab": _lab,
+}

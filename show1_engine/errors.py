@@ -11,8 +11,9 @@ _LONG_WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
 def printable(text: object, longest: int = LONGEST) -> str:
     """`text` as one line of at most `longest` characters that every terminal, log and host takes.
 
-    What cannot be printed (line breaks, control characters, halves of surrogate pairs) is escaped as Python writes it;
-    of a long word, and of a long text, the middle is left out, since the way out stands at the end.
+    What cannot be printed (line breaks, control characters, halves of surrogate pairs) is escaped
+    as Python writes it; of a long word, and of a long text, the middle is left out, since the way
+    out stands at the end.
     """
     text = str(text)
     if len(text) > 64 * longest:  # what is left out anyway need not be looked through
@@ -34,11 +35,13 @@ def _shortened(text: str, longest: int) -> str:
         return text
     gap = f" ... ({len(text):,} characters) ... "
     end = (longest - len(gap)) * 2 // 5
-    return text[:longest - len(gap) - end] + gap + text[len(text) - end:]
+    return text[: longest - len(gap) - end] + gap + text[len(text) - end :]
 
 
 class Show1Error(ValueError):
-    """Base of every error this package raises on purpose. Its message is one printable line, whatever it repeats."""
+    """Base of every error this package raises on purpose. Its message is one printable line,
+    whatever it repeats.
+    """
 
     def __init__(self, message: object = ""):
         super().__init__(printable(message))

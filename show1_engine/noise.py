@@ -1,4 +1,6 @@
-"""Random numbers: always drawn in float32 by a CPU generator, so a seed means the same noise on every device."""
+"""Random numbers: always drawn in float32 by a CPU generator, so a seed means the same noise on
+every device.
+"""
 
 import torch
 from torch import Generator, Tensor

@@ -17,7 +17,10 @@ def silent(step: int, total: int, preview: Preview | None = None) -> None:
 
 
 def shifted(report: Report, done: int, total: int) -> Report:
-    """report() for one of several runs that share a progress bar of `total` steps, `done` of them before it."""
+    """report() for one of several runs that share a progress bar of `total` steps, `done` of them
+    before it.
+    """
+
     def part(step: int, _: int, preview: Preview | None = None) -> None:
         report(done + step, total, preview)
 
@@ -27,7 +30,9 @@ def shifted(report: Report, done: int, total: int) -> Report:
 
 def previewing(report: Report, to_frames: Callable[[Tensor], Tensor]) -> Report:
     """report() whose previews are frames (F, H, W, 3) made from the predicted clean sample."""
-    return lambda step, total, preview=None: report(step, total, preview and (lambda: to_frames(preview())))
+    return lambda step, total, preview=None: report(
+        step, total, preview and (lambda: to_frames(preview()))
+    )
 
 
 def announce(report: Report, stage: str, text: str) -> None:
@@ -39,7 +44,7 @@ def announce(report: Report, stage: str, text: str) -> None:
 
 
 def counted(number: int, what: str) -> str:
-    """"1 window", "2 windows"."""
+    """ "1 window", "2 windows"."""
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
@@ -48,7 +53,9 @@ def gigabytes(count: int) -> str:
 
 
 class Clock:
-    """Time left, from the pace of the steps so far; the first step, which also warms up, does not count."""
+    """Time left, from the pace of the steps so far; the first step, which also warms up, does not
+    count.
+    """
 
     def __init__(self) -> None:
         self._first: tuple[int, float] | None = None
@@ -63,7 +70,7 @@ class Clock:
 
 
 def duration(seconds: float) -> str:
-    """"40 s", "12 min" or "3.5 h"."""
+    """ "40 s", "12 min" or "3.5 h"."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -21,8 +21,13 @@ class PlainHandle:
     castable = False
     patcher = None
 
-    def __init__(self, module: nn.Module, dtype: torch.dtype, runtime: "PlainRuntime",
-                 patches: tuple[tuple[Patches, float], ...] = ()):
+    def __init__(
+        self,
+        module: nn.Module,
+        dtype: torch.dtype,
+        runtime: "PlainRuntime",
+        patches: tuple[tuple[Patches, float], ...] = (),
+    ):
         self.module, self.dtype, self._runtime, self._patches = module, dtype, runtime, patches
 
     def load(self, memory_required: int = 0) -> torch.device:
@@ -34,7 +39,9 @@ class PlainHandle:
         return self._runtime.original(self.module, name)
 
     def patched(self, patches: Patches, strength: float) -> "PlainHandle":
-        return PlainHandle(self.module, self.dtype, self._runtime, (*self._patches, (patches, strength)))
+        return PlainHandle(
+            self.module, self.dtype, self._runtime, (*self._patches, (patches, strength))
+        )
 
     def memory(self) -> int:
         if self._runtime.device.type == "cuda":
@@ -55,18 +62,24 @@ class PlainRuntime:
     def __init__(self, device: str = "cpu", dtype: torch.dtype = torch.float32):
         self.device, self.dtype = torch.device(device), dtype
         self._resident: nn.Module | None = None
-        self._patches: WeakKeyDictionary[nn.Module, tuple] = WeakKeyDictionary()  # what is in the weights now
+        self._patches: WeakKeyDictionary[nn.Module, tuple] = (
+            WeakKeyDictionary()
+        )  # what is in the weights now
         self._originals: WeakKeyDictionary[nn.Module, dict[str, Tensor]] = WeakKeyDictionary()
 
     def ops(self, storage: torch.dtype | None = None, fast: bool = False) -> Any:
         """What layers are taken from."""
         return nn
 
-    def dtypes(self, role: str, requested: torch.dtype | None, parameters: int) -> tuple[torch.dtype, torch.dtype]:
+    def dtypes(
+        self, role: str, requested: torch.dtype | None, parameters: int
+    ) -> tuple[torch.dtype, torch.dtype]:
         """Storage and compute dtype: the same one, since nothing casts layers here."""
         dtype = requested or self.dtype
         if dtype.itemsize == 1:
-            raise InputError("fp8 storage needs ComfyUI's castable layers; use fp32, fp16 or bf16 here")
+            raise InputError(
+                "fp8 storage needs ComfyUI's castable layers; use fp32, fp16 or bf16 here"
+            )
         return dtype, dtype
 
     def build_text(self, kind: str, config: dict[str, Any]) -> nn.Module:

@@ -1,4 +1,6 @@
-"""Stages on frames that come one by one: a long file is worked through in pieces that share one frame."""
+"""Stages on frames that come one by one: a long file is worked through in pieces that share one
+frame.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -10,7 +12,9 @@ PIECE = 57  # frames: eight whole windows of pixel SR (8 * 7 + 1), so pieces end
 
 
 def pieces(frames: Iterable[Tensor], length: int = PIECE) -> Iterator[Tensor]:
-    """(n, H, W, C) stretches of at most `length` frames; each begins with the last frame of the one before."""
+    """(n, H, W, C) stretches of at most `length` frames; each begins with the last frame of the one
+    before.
+    """
     source = iter(frames)
     piece = list(islice(source, length))
     while piece:
@@ -19,8 +23,12 @@ def pieces(frames: Iterable[Tensor], length: int = PIECE) -> Iterator[Tensor]:
         piece = [piece[-1], *more] if more else []
 
 
-def chained(stage: Callable[[Tensor, Tensor | None], Tensor], frames: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Results of `stage(piece, last frame of the result before)`; of a frame that pieces share the later one's."""
+def chained(
+    stage: Callable[[Tensor, Tensor | None], Tensor], frames: Iterable[Tensor]
+) -> Iterator[Tensor]:
+    """Results of `stage(piece, last frame of the result before)`; of a frame that pieces share the
+    later one's.
+    """
     last = None
     for piece in pieces(frames):
         result = stage(piece, last)

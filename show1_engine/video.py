@@ -43,8 +43,8 @@ class VideoReader:
 class VideoWriter:
     """An H.264 mp4, written frame by frame. The file appears when it is complete.
 
-    Odd sizes lose their last row or column, as yuv420p needs even ones. `audio_from` names a file whose first audio
-    stream is copied.
+    Odd sizes lose their last row or column, as yuv420p needs even ones. `audio_from` names a file
+    whose first audio stream is copied.
     """
 
     def __init__(self, path: Path, fps: float, audio_from: Path | None = None):
@@ -68,12 +68,16 @@ class VideoWriter:
             self._open(height, width)
         for image in images:
             pixels = (image[:height, :width, :3].clamp(0, 1) * 255).round().byte().numpy()
-            self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            self._container.mux(
+                self._stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24"))
+            )
 
     def _open(self, height: int, width: int) -> None:
         self._stream = self._container.add_stream("libx264", rate=self._fps, options={"crf": "12"})
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
-        self._audio = _AudioCopy(self._container, self._audio_from, self._stack) if self._audio_from else None
+        self._audio = (
+            _AudioCopy(self._container, self._audio_from, self._stack) if self._audio_from else None
+        )
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         try:

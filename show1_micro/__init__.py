@@ -1,1 +1,3 @@
-"""The laboratory of show1-micro: a cascade small enough for a CPU, trained on a synthetic text-video world."""
+"""The laboratory of show1-micro: a cascade small enough for a CPU, trained on a synthetic
+text-video world.
+"""

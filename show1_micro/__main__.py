@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 RUNS = Path("micro-runs")
 STAGES = ("keyframes", "interpolation", "pixel_sr", "latent_expert")
 
+
 def main(arguments: list[str] | None = None) -> int:
     """Parses and runs one command; an error a user can act on is one line and exit code 2."""
     args = _parser().parse_args(arguments)
@@ -32,25 +33,45 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     """Every command sets `func`, called with the parsed arguments."""
-    parser = argparse.ArgumentParser(prog="python -m show1_micro",
-                                     description="train or evaluate the bundled tiny cascade")
+    parser = argparse.ArgumentParser(
+        prog="python -m show1_micro", description="train or evaluate the bundled tiny cascade"
+    )
     commands = parser.add_subparsers(dest="micro_command", required=True)
     train = commands.add_parser("train", help="train one stage, or continue its training")
-    train.add_argument("stage", choices=("keyframes", "interpolation", "pixel_sr", "vae", "latent_expert",
-                                          "latent_expert_full"))
+    train.add_argument(
+        "stage",
+        choices=(
+            "keyframes",
+            "interpolation",
+            "pixel_sr",
+            "vae",
+            "latent_expert",
+            "latent_expert_full",
+        ),
+    )
     train.add_argument("--minutes", type=float, default=10.0, help="wall clock of this run")
     train.add_argument("--steps", type=int, help="end after so many steps, if the minutes allow")
-    train.add_argument("--runs", type=Path, default=RUNS, help="folder of all runs' states, logs and sheets")
+    train.add_argument(
+        "--runs", type=Path, default=RUNS, help="folder of all runs' states, logs and sheets"
+    )
     train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--bundled", action="store_true", help="without a state: go on from the bundled weights")
-    train.add_argument("--anneal", action="store_true", help="let the learning rate fall to zero over this run")
+    train.add_argument(
+        "--bundled", action="store_true", help="without a state: go on from the bundled weights"
+    )
+    train.add_argument(
+        "--anneal", action="store_true", help="let the learning rate fall to zero over this run"
+    )
     train.add_argument("--threads", type=int, default=1)
     train.set_defaults(func=_train)
-    judge = commands.add_parser("evaluate", help="judge the cascade with its recogniser and against drawn truth")
+    judge = commands.add_parser(
+        "evaluate", help="judge the cascade with its recogniser and against drawn truth"
+    )
     judge.add_argument("--clips", type=int, default=128)
     judge.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there too")
     judge.add_argument("--models", type=Path, help="another folder of models than the bundled one")
-    judge.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="only these, in order")
+    judge.add_argument(
+        "--stages", nargs="+", choices=STAGES, default=list(STAGES), help="only these, in order"
+    )
     judge.add_argument("--threads", type=int, default=1)
     judge.set_defaults(func=_evaluate)
     export = commands.add_parser("export", help="write trained stages as model folders")
@@ -58,27 +79,41 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--runs", type=Path, default=RUNS)
     export.add_argument("--target", type=Path, help="instead of the bundled cascade's folder")
     export.set_defaults(func=_export)
-    ablate = commands.add_parser("ablate", help="the paper's ablations in miniature; trains the experts it compares")
-    ablate.add_argument("--runs", type=Path, default=RUNS, help="with the trained autoencoder in RUNS/vae")
+    ablate = commands.add_parser(
+        "ablate", help="the paper's ablations in miniature; trains the experts it compares"
+    )
+    ablate.add_argument(
+        "--runs", type=Path, default=RUNS, help="with the trained autoencoder in RUNS/vae"
+    )
     ablate.add_argument("--seeds", type=int, default=3)
     ablate.add_argument("--steps", type=int, default=300, help="training steps of each expert")
     ablate.add_argument("--clips", type=int, default=16)
     ablate.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there too")
-    ablate.add_argument("--picture", type=Path, metavar="PNG", help="write samples of the ways there")
+    ablate.add_argument(
+        "--picture", type=Path, metavar="PNG", help="write samples of the ways there"
+    )
     ablate.add_argument("--threads", type=int, default=1)
     ablate.set_defaults(func=_ablate)
-    motion = commands.add_parser("motion", help="the proof of motion LoRAs: an unseen motion learned from one clip")
+    motion = commands.add_parser(
+        "motion", help="the proof of motion LoRAs: an unseen motion learned from one clip"
+    )
     motion.add_argument("--path", choices=("orbit", "zigzag", "return"), default="orbit")
-    motion.add_argument("--recolour", type=float, default=0.8, help="share of steps on the clip in other colours")
+    motion.add_argument(
+        "--recolour", type=float, default=0.8, help="share of steps on the clip in other colours"
+    )
     # Less than in SETTINGS: guidance by a caption without a motion works against the learned one.
     motion.add_argument("--cfg", type=float, default=2.0, help="guidance of the judged clips")
     _add_trial(motion, steps=600, batch_size=4)
     motion.set_defaults(func=_motion)
-    style = commands.add_parser("style", help="the proof of styles: one clip's texture, learned by super-resolution")
+    style = commands.add_parser(
+        "style", help="the proof of styles: one clip's texture, learned by super-resolution"
+    )
     style.add_argument("--texture", choices=("plain", "striped", "checkered"), default="striped")
     _add_trial(style, steps=300, batch_size=1)
     style.set_defaults(func=_style)
-    untrained = commands.add_parser("untrained", help="write a cascade of the same architecture with random weights")
+    untrained = commands.add_parser(
+        "untrained", help="write a cascade of the same architecture with random weights"
+    )
     untrained.add_argument("target", type=Path)
     untrained.add_argument("--seed", type=int, default=0)
     untrained.set_defaults(func=_untrained)
@@ -88,8 +123,12 @@ def _parser() -> argparse.ArgumentParser:
 def _add_trial(parser: argparse.ArgumentParser, steps: int, batch_size: int) -> None:
     """What both proofs of training on one clip take."""
     parser.add_argument("--steps", type=int, default=steps)
-    parser.add_argument("--objective", choices=("motion", "frame_difference", "plain"), default="plain")
-    parser.add_argument("--targets", choices=("attention", "attention_and_ff"), default="attention_and_ff")
+    parser.add_argument(
+        "--objective", choices=("motion", "frame_difference", "plain"), default="plain"
+    )
+    parser.add_argument(
+        "--targets", choices=("attention", "attention_and_ff"), default="attention_and_ff"
+    )
     parser.add_argument("--batch-size", type=int, default=batch_size)
     parser.add_argument("--clips", type=int, default=24, help="judged at each strength")
     parser.add_argument("--strengths", type=float, nargs="+", default=[0.0, 0.5, 1.0])
@@ -105,6 +144,7 @@ def _train(args: argparse.Namespace) -> int:
 
     from .codec import train_vae
     from .train import Trainer
+
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an orderly end: the state is saved
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(args.threads)
@@ -120,6 +160,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     import torch
 
     from .evaluate import evaluate, table
+
     torch.set_num_threads(args.threads)
     results = evaluate(args.models or WEIGHTS, args.clips, _show, tuple(args.stages))
     print("\n" + table(results))
@@ -134,10 +175,13 @@ def _ablate(args: argparse.Namespace) -> int:
     import torch
 
     from .ablate import ablate, markdown, train_experts
+
     torch.set_num_threads(args.threads)
     train_experts(args.runs, args.seeds, args.steps, _show)
     with tempfile.TemporaryDirectory() as scratch:
-        results = ablate(WEIGHTS, args.runs, Path(scratch), args.seeds, args.clips, args.picture, _show)
+        results = ablate(
+            WEIGHTS, args.runs, Path(scratch), args.seeds, args.clips, args.picture, _show
+        )
     print("\n" + markdown(results))
     if args.json:
         args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -146,6 +190,7 @@ def _ablate(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     from .export import export_run
+
     for stage in args.stages:
         print(export_run(args.runs, stage, args.target or WEIGHTS))
     return 0
@@ -153,25 +198,62 @@ def _export(args: argparse.Namespace) -> int:
 
 def _motion(args: argparse.Namespace) -> int:
     from .motion_trial import run_trial
-    return _trial(args, lambda settings: run_trial(
-        WEIGHTS / "show-1-base", args.path, settings, args.clips, args.strengths, args.picture, _show, args.scenes,
-        args.cfg), args.recolour)
+
+    return _trial(
+        args,
+        lambda settings: run_trial(
+            WEIGHTS / "show-1-base",
+            args.path,
+            settings,
+            args.clips,
+            args.strengths,
+            args.picture,
+            _show,
+            args.scenes,
+            args.cfg,
+        ),
+        args.recolour,
+    )
 
 
 def _style(args: argparse.Namespace) -> int:
     from .style_trial import run_style
-    return _trial(args, lambda settings: run_style(
-        WEIGHTS, args.texture, settings, args.clips, args.strengths, args.picture, _show, args.scenes))
+
+    return _trial(
+        args,
+        lambda settings: run_style(
+            WEIGHTS,
+            args.texture,
+            settings,
+            args.clips,
+            args.strengths,
+            args.picture,
+            _show,
+            args.scenes,
+        ),
+    )
 
 
-def _trial(args: argparse.Namespace, run: Callable[[TrainSettings], dict[str, Any]], recolour: float = 0.0) -> int:
+def _trial(
+    args: argparse.Namespace, run: Callable[[TrainSettings], dict[str, Any]], recolour: float = 0.0
+) -> int:
     import torch
 
     from show1_engine.training.motion import TrainSettings
+
     torch.set_num_threads(args.threads)
-    results = run(TrainSettings(steps=args.steps, learning_rate=2e-3, seed=args.seed, objective=args.objective,
-                                batch_size=args.batch_size, gradient_checkpointing=False, targets=args.targets,
-                                recolour=recolour))
+    results = run(
+        TrainSettings(
+            steps=args.steps,
+            learning_rate=2e-3,
+            seed=args.seed,
+            objective=args.objective,
+            batch_size=args.batch_size,
+            gradient_checkpointing=False,
+            targets=args.targets,
+            recolour=recolour,
+        )
+    )
     text = json.dumps(results, indent=1)
     print("\n" + text)
     if args.json:
@@ -185,6 +267,7 @@ def _show(text: str) -> None:
 
 def _untrained(args: argparse.Namespace) -> int:
     from .untrained import write_untrained
+
     write_untrained(args.target, args.seed)
     return 0
 

@@ -1,5 +1,6 @@
-"""The paper's two ablations in miniature: where to work in pixels and where in latents (Table 4), and which timesteps
-the latent expert should know (Table 6). Trains the experts that are compared, then writes numbers and a picture.
+"""The paper's two ablations in miniature: where to work in pixels and where in latents (Table 4),
+and which timesteps the latent expert should know (Table 6). Trains the experts that are compared,
+then writes numbers and a picture.
 """
 
 from __future__ import annotations
@@ -27,14 +28,20 @@ from .world import Scene, frame_times
 
 EXPERTS = {"latent_expert": "0-900", "latent_expert_full": "0-1000"}
 WAYS = {  # and the stage of each that holds most
-    "pixel keyframes, pixel SR": PIXEL_SR, "pixel keyframes, pixel SR, latent expert": PIXEL_SR,
-    "pixel keyframes, latent expert": LATENT_EXPERT, "latents alone": LATENT_EXPERT}
+    "pixel keyframes, pixel SR": PIXEL_SR,
+    "pixel keyframes, pixel SR, latent expert": PIXEL_SR,
+    "pixel keyframes, latent expert": LATENT_EXPERT,
+    "latents alone": LATENT_EXPERT,
+}
 Progress = Callable[[str], None]
 
 
 def train_experts(runs: Path, seeds: int, steps: int, progress: Progress) -> None:
-    """Train both kinds of expert for `steps` steps from each seed, on the autoencoder in `runs`/vae; resumable."""
+    """Train both kinds of expert for `steps` steps from each seed, on the autoencoder in
+    `runs`/vae; resumable.
+    """
     from .train import Trainer
+
     for seed in range(1, seeds + 1):
         for stage in EXPERTS:
             trainer = Trainer(stage, _folder(runs, seed) / stage, seed, vae=runs / "vae")
@@ -46,19 +53,35 @@ def _folder(runs: Path, seed: int) -> Path:
     return runs / "ablation" / f"seed-{seed}"
 
 
-def ablate(models: Path, runs: Path, scratch: Path, seeds: int, clips: int, picture: Path | None,
-           progress: Progress) -> dict[str, Any]:
-    """Compare on `clips` unseen scenes, with the cascade in `models` and the experts of `train_experts`.
+def ablate(
+    models: Path,
+    runs: Path,
+    scratch: Path,
+    seeds: int,
+    clips: int,
+    picture: Path | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Compare on `clips` unseen scenes, with the cascade in `models` and the experts of
+    `train_experts`.
 
     Returns:
         {"ways": {way: numbers}, "timesteps": {range: {seed: {corruption: numbers}}}}, JSON-ready.
     """
     judge = Judge(models)
-    experts = {(stage, seed): _expert(runs, scratch, stage, seed) for seed in range(1, seeds + 1) for stage in EXPERTS}
+    experts = {
+        (stage, seed): _expert(runs, scratch, stage, seed)
+        for seed in range(1, seeds + 1)
+        for stage in EXPERTS
+    }
     rows: list[Tensor] = []
-    results = {"ways": _ways(judge, experts, clips, rows, progress),
-               "timesteps": _timesteps(judge, experts, clips, progress), "clips": clips, "seeds": seeds,
-               "steps": _steps(runs)}
+    results = {
+        "ways": _ways(judge, experts, clips, rows, progress),
+        "timesteps": _timesteps(judge, experts, clips, progress),
+        "clips": clips,
+        "seeds": seeds,
+        "steps": _steps(runs),
+    }
     if picture:
         _sheet(rows, picture)
     return results
@@ -74,10 +97,15 @@ def _steps(runs: Path) -> int:
     return int(state["counters"]["step"])
 
 
-def _ways(judge: Judge, experts: dict[tuple[str, int], Show1Model], clips: int, rows: list[Tensor],
-          progress: Progress) -> dict[str, Any]:
-    """Text to eight frames of 64x64 in four ways: recogniser's shares, seconds, estimated activations
-    of the largest stage in MB.
+def _ways(
+    judge: Judge,
+    experts: dict[tuple[str, int], Show1Model],
+    clips: int,
+    rows: list[Tensor],
+    progress: Progress,
+) -> dict[str, Any]:
+    """Text to eight frames of 64x64 in four ways: recogniser's shares, seconds, estimated
+    activations of the largest stage in MB.
 
     "latents alone" is the expert of all timesteps (seed 1) drawing from pure noise.
     """
@@ -93,20 +121,30 @@ def _ways(judge: Judge, experts: dict[tuple[str, int], Show1Model], clips: int, 
             rows.append(torch.cat([frames[::3] for frames, _ in made.values()]))
         progress(f"ways {index + 1}/{clips}")
     names = (*ATTRIBUTES, "texture")
-    return {way: {**{name: round(share, 3) for name, share in accuracy(found, scenes, names).items()},
-                  "all but texture": round(accuracy(found, scenes)["all"], 3),
-                  "seconds": round(seconds[way] / clips, 2), "MB": _activations(judge, WAYS[way])}
-            for way, found in readings.items()}
+    return {
+        way: {
+            **{name: round(share, 3) for name, share in accuracy(found, scenes, names).items()},
+            "all but texture": round(accuracy(found, scenes)["all"], 3),
+            "seconds": round(seconds[way] / clips, 2),
+            "MB": _activations(judge, WAYS[way]),
+        }
+        for way, found in readings.items()
+    }
 
 
 def _activations(judge: Judge, kind: str) -> float:
     """Estimated memory of one forward on eight frames of 64x64, in MB."""
     side = SR_SIZE // 4 if kind == LATENT_EXPERT else SR_SIZE
-    return round(unet_bytes(judge.models[kind].network.config, 1, FRAMES, side, side, torch.float32) / 1e6, 1)
+    return round(
+        unet_bytes(judge.models[kind].network.config, 1, FRAMES, side, side, torch.float32) / 1e6, 1
+    )
 
 
-def _all_ways(judge: Judge, full: Show1Model, scene: Scene, seed: int) -> dict[str, tuple[Tensor, float]]:
+def _all_ways(
+    judge: Judge, full: Show1Model, scene: Scene, seed: int
+) -> dict[str, tuple[Tensor, float]]:
     """Frames and seconds of each way."""
+
     def timed(stage: str, images: Tensor | None, **changes: Any) -> tuple[Tensor, float]:
         start = time.perf_counter()
         frames = judge.run(stage, scene, images, seed, **changes)
@@ -120,13 +158,26 @@ def _all_ways(judge: Judge, full: Show1Model, scene: Scene, seed: int) -> dict[s
     blank = torch.full((FRAMES, SR_SIZE, SR_SIZE, 3), 0.5)
     alone, fifth = timed(LATENT_EXPERT, blank, strength=1.0, steps=30, cfg=3.0)
     judge.models[LATENT_EXPERT] = own
-    return dict(zip(WAYS, ((large, first + second), (fine, first + second + third), (direct, first + fourth),
-                           (alone, fifth)), strict=True))
+    return dict(
+        zip(
+            WAYS,
+            (
+                (large, first + second),
+                (fine, first + second + third),
+                (direct, first + fourth),
+                (alone, fifth),
+            ),
+            strict=True,
+        )
+    )
 
 
-def _timesteps(judge: Judge, experts: dict[tuple[str, int], Show1Model], clips: int,
-               progress: Progress) -> dict[str, Any]:
-    """PSNR, SSIM and texture of each expert on drawn windows spoiled in three ways; "input" is the spoiled window."""
+def _timesteps(
+    judge: Judge, experts: dict[tuple[str, int], Show1Model], clips: int, progress: Progress
+) -> dict[str, Any]:
+    """PSNR, SSIM and texture of each expert on drawn windows spoiled in three ways; "input" is the
+    spoiled window.
+    """
     found: dict[str, dict[str, dict[str, list[list[float]]]]] = {}
     for index, scene in enumerate(judge.scenes(clips, 21)):
         truth = drawn(scene, frame_times(FRAMES) * 0.25, SR_SIZE)
@@ -138,19 +189,36 @@ def _timesteps(judge: Judge, experts: dict[tuple[str, int], Show1Model], clips: 
                 made = judge.run(LATENT_EXPERT, scene, bad, judge.seed + index)
                 _note(found, EXPERTS[stage], str(seed), spoil, made, truth, scene)
         progress(f"timesteps {index + 1}/{clips}")
-    return {name: {seed: {spoil: _means(rows) for spoil, rows in spoils.items()} for seed, spoils in seeds.items()}
-            for name, seeds in found.items()}
+    return {
+        name: {
+            seed: {spoil: _means(rows) for spoil, rows in spoils.items()}
+            for seed, spoils in seeds.items()
+        }
+        for name, seeds in found.items()
+    }
 
 
-def _note(found: dict[str, Any], name: str, seed: str, spoil: str, made: Tensor, truth: Tensor, scene: Scene) -> None:
+def _note(
+    found: dict[str, Any],
+    name: str,
+    seed: str,
+    spoil: str,
+    made: Tensor,
+    truth: Tensor,
+    scene: Scene,
+) -> None:
     obeyed = read_clip(made).texture == scene.texture
     rows = found.setdefault(name, {}).setdefault(seed, {}).setdefault(spoil, [])
     rows.append([psnr(made, truth), ssim(made, truth), float(obeyed)])
 
 
 def _means(rows: list[list[float]]) -> dict[str, float]:
-    return {name: round(sum(column) / len(rows), 3)
-            for name, column in zip(("psnr", "ssim", "texture obeyed"), zip(*rows, strict=True), strict=True)}
+    return {
+        name: round(sum(column) / len(rows), 3)
+        for name, column in zip(
+            ("psnr", "ssim", "texture obeyed"), zip(*rows, strict=True), strict=True
+        )
+    }
 
 
 def _sheet(rows: list[Tensor], path: Path) -> None:
@@ -161,15 +229,27 @@ def _sheet(rows: list[Tensor], path: Path) -> None:
 def markdown(results: dict[str, Any]) -> str:
     """The two tables of `docs/ablations.md`."""
     ways = results["ways"]
-    lines = ["| way | all words right | texture obeyed | seconds | activations, MB |", "|---|---|---|---|---|"]
-    lines += [f"| {way} | {n['all but texture']:.0%} | {n['texture']:.0%} | {n['seconds']} | {n['MB']} |"
-              for way, n in ways.items()]
+    lines = [
+        "| way | all words right | texture obeyed | seconds | activations, MB |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {way} | {n['all but texture']:.0%} | {n['texture']:.0%} | {n['seconds']} | {n['MB']} |"
+        for way, n in ways.items()
+    ]
     spoils = list(SPOIL)
-    lines += ["", "| expert's timesteps | seed | " + " | ".join(f"{spoil}: PSNR, SSIM, texture" for spoil in spoils)
-              + " |", "|---|---|" + "---|" * len(spoils)]
+    lines += [
+        "",
+        "| expert's timesteps | seed | "
+        + " | ".join(f"{spoil}: PSNR, SSIM, texture" for spoil in spoils)
+        + " |",
+        "|---|---|" + "---|" * len(spoils),
+    ]
     for name, seeds in results["timesteps"].items():
         for seed, numbers in seeds.items():
-            cells = [f"{n['psnr']:.2f} dB, {n['ssim']:.3f}, {n['texture obeyed']:.0%}"
-                     for n in (numbers[spoil] for spoil in spoils)]
+            cells = [
+                f"{n['psnr']:.2f} dB, {n['ssim']:.3f}, {n['texture obeyed']:.0%}"
+                for n in (numbers[spoil] for spoil in spoils)
+            ]
             lines.append(f"| {name} | {seed} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

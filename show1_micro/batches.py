@@ -1,4 +1,6 @@
-"""Training batches of every stage: scenes drawn at random, rendered, noised and captioned as Show-1 trains."""
+"""Training batches of every stage: scenes drawn at random, rendered, noised and captioned as Show-1
+trains.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +21,28 @@ TEXT_DROP = 0.1
 NOISE_LEVELS = 300  # of pixel super-resolution's condition in training
 COSINE = cosine_alphas()
 LINEAR = linear_alphas()
-DECISIVE = (0.04, 0.3)  # signal levels where motion is decided: below, eight frames of noise show nothing; above, all
-SHOWN = (0.005, 0.2)  # where a condition shows the picture, high noise has two things left to teach: the scale of the
-# predicted noise, whose error the first step of sampling multiplies by a hundred, and where a texture begins
+DECISIVE = (
+    0.04,
+    0.3,
+)  # signal levels where motion is decided: below, eight frames of noise show nothing; above, all
+SHOWN = (
+    0.005,
+    0.2,
+)  # where a condition shows the picture, high noise has two things left to teach: the scale of the
+# predicted noise, whose error the first step of sampling multiplies by a hundred, and where a
+# texture begins
 EXPERT_STEPS = 900  # the latent expert never sees the noisiest tenth
 
-Encode = Callable[[Tensor, torch.Generator], Tensor]  # pixels (B, 3, F, H, W) to scaled latents (B, 4, F, h, w)
+Encode = Callable[
+    [Tensor, torch.Generator], Tensor
+]  # pixels (B, 3, F, H, W) to scaled latents (B, 4, F, h, w)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one training step needs: UNet inputs (B, C, F, H, W), the noise to predict and the weight of each sample."""
+    """What one training step needs: UNet inputs (B, C, F, H, W), the noise to predict and the
+    weight of each sample.
+    """
 
     sample: Tensor
     timesteps: Tensor
@@ -51,20 +64,30 @@ def pixels(many: list[Scene], times: Tensor, size: int) -> Tensor:
     return render(many, times, size, size).permute(0, 4, 1, 2, 3) * 2 - 1
 
 
-def captions(many: list[Scene], generator: torch.Generator, read: Captions, drop: float = TEXT_DROP) -> Tensor:
-    """Text states, a tenth of them of the empty prompt; the texture is named in two of three captions."""
+def captions(
+    many: list[Scene], generator: torch.Generator, read: Captions, drop: float = TEXT_DROP
+) -> Tensor:
+    """Text states, a tenth of them of the empty prompt; the texture is named in two of three
+    captions.
+    """
     chance = torch.rand(len(many), 2, generator=generator)
-    words = ["" if dropped < drop else scene.caption(texture=bool(named < 0.67))
-             for scene, (dropped, named) in zip(many, chance.tolist(), strict=True)]
+    words = [
+        "" if dropped < drop else scene.caption(texture=bool(named < 0.67))
+        for scene, (dropped, named) in zip(many, chance.tolist(), strict=True)
+    ]
     return read(words)
 
 
 def keyframe_stills(count: int, generator: torch.Generator, read: Captions) -> Batch:
-    """Single keyframes and their places in the clip: the spatial layers learn from them eight times as fast."""
+    """Single keyframes and their places in the clip: the spatial layers learn from them eight times
+    as fast.
+    """
     many = scenes(count, generator)
     places = torch.randint(0, FRAMES, (count,), generator=generator)
     clean = pixels(many, frame_times(FRAMES)[places, None], KEYFRAME_SIZE)
-    batch = _noise_batch(clean, None, captions(many, generator, read), generator, still=True, early=0.5)
+    batch = _noise_batch(
+        clean, None, captions(many, generator, read), generator, still=True, early=0.5
+    )
     return replace(batch, places=places)
 
 
@@ -79,11 +102,17 @@ def interpolation_clips(count: int, generator: torch.Generator, read: Captions) 
     """Five frames between two keyframes; the condition is their linear blend, slightly noised."""
     many = scenes(count, generator, travel=(0.02, 0.60))
     clean = pixels(many, frame_times(5), KEYFRAME_SIZE)
-    return _noise_batch(clean, interpolation_condition(clean, generator), captions(many, generator, read), generator)
+    return _noise_batch(
+        clean, interpolation_condition(clean, generator), captions(many, generator, read), generator
+    )
 
 
-def interpolation_condition(clean: Tensor, generator: torch.Generator, noise: float = 0.1) -> Tensor:
-    """Condition and mask channels (B, 4, 5, H, W) from the first and last frame of `clean`, noised up to `noise`."""
+def interpolation_condition(
+    clean: Tensor, generator: torch.Generator, noise: float = 0.1
+) -> Tensor:
+    """Condition and mask channels (B, 4, 5, H, W) from the first and last frame of `clean`, noised
+    up to `noise`.
+    """
     ends = clean[:, :, [0, -1]]
     level = noise * torch.rand(len(clean), 1, 1, 1, 1, generator=generator)
     ends = ends + level * torch.randn(ends.shape, generator=generator)
@@ -95,38 +124,62 @@ def interpolation_condition(clean: Tensor, generator: torch.Generator, noise: fl
 
 
 def sr_scenes(count: int, generator: torch.Generator) -> list[Scene]:
-    """Scenes for super-resolution, two of three checkered: their phase on both axes is the slowest thing to learn.
+    """Scenes for super-resolution, two of three checkered: their phase on both axes is the slowest
+    thing to learn.
 
-    Neither text nor condition tells it, only the place in the picture; with one in three, half of the drawn checkers
-    were inverted after 65,000 stills, and none after 38,000 more of these.
+    Neither text nor condition tells it, only the place in the picture; with one in three, half of
+    the drawn checkers were inverted after 65,000 stills, and none after 38,000 more of these.
     """
     even = scenes(count, generator)
     chosen = torch.rand(count, generator=generator) < 0.5
-    return [replace(scene, texture="checkered") if more else scene for scene, more in zip(even, chosen, strict=True)]
+    return [
+        replace(scene, texture="checkered") if more else scene
+        for scene, more in zip(even, chosen, strict=True)
+    ]
 
 
 def pixel_sr_stills(count: int, generator: torch.Generator, read: Captions) -> Batch:
-    """Quarters of single frames at four times the size, cut out anywhere: a quarter of the cost of whole ones."""
+    """Quarters of single frames at four times the size, cut out anywhere: a quarter of the cost of
+    whole ones.
+    """
     many = sr_scenes(count, generator)
     times = torch.rand(count, 1, generator=generator)
     labels = torch.randint(0, NOISE_LEVELS, (count,), generator=generator)
     condition = sr_condition(pixels(many, times, KEYFRAME_SIZE), labels, generator)
-    both = _cut(torch.cat([pixels(many, times, SR_SIZE), condition], dim=1), SR_SIZE // 2, generator)
-    return _noise_batch(both[:, :3], both[:, 3:], captions(many, generator, read), generator, labels, still=True)
+    both = _cut(
+        torch.cat([pixels(many, times, SR_SIZE), condition], dim=1), SR_SIZE // 2, generator
+    )
+    return _noise_batch(
+        both[:, :3], both[:, 3:], captions(many, generator, read), generator, labels, still=True
+    )
 
 
-def _cut(pictures: Tensor, size: int, generator: torch.Generator, step: int = SR_SIZE // KEYFRAME_SIZE) -> Tensor:
+def _cut(
+    pictures: Tensor, size: int, generator: torch.Generator, step: int = SR_SIZE // KEYFRAME_SIZE
+) -> Tensor:
     """A random square out of each picture, (B, C, F, H, W) to (B, C, F, size, size).
 
-    Corners are multiples of `step`, a texture's period: its phase cannot be told from anything else.
+    Corners are multiples of `step`, a texture's period: its phase cannot be told from anything
+    else.
     """
-    corners = torch.randint(0, (pictures.shape[-1] - size) // step + 1, (len(pictures), 2), generator=generator) * step
-    return torch.stack([picture[..., y:y + size, x:x + size]
-                        for picture, (y, x) in zip(pictures, corners.tolist(), strict=True)])
+    corners = (
+        torch.randint(
+            0, (pictures.shape[-1] - size) // step + 1, (len(pictures), 2), generator=generator
+        )
+        * step
+    )
+    return torch.stack(
+        [
+            picture[..., y : y + size, x : x + size]
+            for picture, (y, x) in zip(pictures, corners.tolist(), strict=True)
+        ]
+    )
 
 
 def pixel_sr_clips(count: int, generator: torch.Generator, read: Captions) -> Batch:
-    """Windows of eight frames at the interpolated rate, most of them continuing a finished first frame."""
+    """Windows of eight frames at the interpolated rate, most of them continuing a finished first
+    frame.
+    """
     many = sr_scenes(count, generator)
     times = torch.rand(count, 1, generator=generator) * 0.75 + frame_times(FRAMES) * 0.25
     clean = pixels(many, times, SR_SIZE)
@@ -138,17 +191,34 @@ def pixel_sr_clips(count: int, generator: torch.Generator, read: Captions) -> Ba
 
 
 def sr_condition(low: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-    """Low-resolution frames (B, 3, F, h, w) enlarged as the pipeline does and noised at their level."""
-    flat = F.interpolate(low.transpose(1, 2).flatten(0, 1), size=(SR_SIZE, SR_SIZE), mode="bilinear",
-                         align_corners=True)
+    """Low-resolution frames (B, 3, F, h, w) enlarged as the pipeline does and noised at their
+    level.
+    """
+    flat = F.interpolate(
+        low.transpose(1, 2).flatten(0, 1),
+        size=(SR_SIZE, SR_SIZE),
+        mode="bilinear",
+        align_corners=True,
+    )
     large = flat.unflatten(0, (low.shape[0], low.shape[2])).transpose(1, 2)
     return noised(large, torch.randn(large.shape, generator=generator), COSINE[labels])
 
 
-def _noise_batch(clean: Tensor, condition: Tensor | None, text: Tensor, generator: torch.Generator,
-                 labels: Tensor | None = None, still: bool = False, early: float = 0.0) -> Batch:
-    """`early`: share of the timesteps drawn where a clip's motion is decided; conditioned stages have their own."""
-    timesteps = draw_timesteps(len(clean), generator, *((early,) if condition is None else (0.5, SHOWN)))
+def _noise_batch(
+    clean: Tensor,
+    condition: Tensor | None,
+    text: Tensor,
+    generator: torch.Generator,
+    labels: Tensor | None = None,
+    still: bool = False,
+    early: float = 0.0,
+) -> Batch:
+    """`early`: share of the timesteps drawn where a clip's motion is decided; conditioned stages
+    have their own.
+    """
+    timesteps = draw_timesteps(
+        len(clean), generator, *((early,) if condition is None else (0.5, SHOWN))
+    )
     noise = torch.randn(clean.shape, generator=generator)
     sample, weight = noised(clean, noise, COSINE[timesteps]), loss_weight(COSINE[timesteps])
     if condition is not None:
@@ -160,7 +230,8 @@ def _noise_batch(clean: Tensor, condition: Tensor | None, text: Tensor, generato
 class LatentPool:
     """Encoded windows of eight frames to draw from.
 
-    Encoding costs more than the step that learns from it, so each draw encodes few new windows in place of the oldest.
+    Encoding costs more than the step that learns from it, so each draw encodes few new windows in
+    place of the oldest.
     """
 
     def __init__(self, encode: Encode, size: int = 512, fresh: int = 2):
@@ -172,7 +243,9 @@ class LatentPool:
         """Scenes and their latents (B, 4, F, h, w)."""
         self._add(max(self.fresh, count - len(self.kept)), generator)
         chosen = torch.randint(len(self.kept), (count,), generator=generator).tolist()
-        return [self.kept[index][0] for index in chosen], torch.stack([self.kept[index][1] for index in chosen])
+        return [self.kept[index][0] for index in chosen], torch.stack(
+            [self.kept[index][1] for index in chosen]
+        )
 
     def _add(self, count: int, generator: torch.Generator) -> None:
         many = scenes(count, generator)
@@ -186,19 +259,37 @@ class LatentPool:
             self.added += 1
 
 
-def latent_clips(count: int, generator: torch.Generator, read: Captions, pool: LatentPool,
-                 steps: int = EXPERT_STEPS) -> Batch:
+def latent_clips(
+    count: int,
+    generator: torch.Generator,
+    read: Captions,
+    pool: LatentPool,
+    steps: int = EXPERT_STEPS,
+) -> Batch:
     """Latents of windows of eight frames, noised to timesteps below `steps`."""
     many, latents = pool.draw(count, generator)
     timesteps = torch.randint(0, steps, (count,), generator=generator)
     noise = torch.randn(latents.shape, generator=generator)
-    return Batch(noised(latents, noise, LINEAR[timesteps]), timesteps, captions(many, generator, read), None, noise,
-                 torch.ones(count), False)
+    return Batch(
+        noised(latents, noise, LINEAR[timesteps]),
+        timesteps,
+        captions(many, generator, read),
+        None,
+        noise,
+        torch.ones(count),
+        False,
+    )
 
 
-def draw_timesteps(count: int, generator: torch.Generator, share: float = 0.0,
-                   levels: tuple[float, float] = DECISIVE) -> Tensor:
-    """Training timesteps (B,), even over all but for a `share` of them at signal levels evenly (log) in `levels`."""
+def draw_timesteps(
+    count: int,
+    generator: torch.Generator,
+    share: float = 0.0,
+    levels: tuple[float, float] = DECISIVE,
+) -> Tensor:
+    """Training timesteps (B,), even over all but for a `share` of them at signal levels evenly
+    (log) in `levels`.
+    """
     timesteps = torch.randint(0, STEPS, (count,), generator=generator)
     low, high = levels
     level = low * (high / low) ** torch.rand(count, generator=generator)
@@ -207,5 +298,9 @@ def draw_timesteps(count: int, generator: torch.Generator, share: float = 0.0,
 
 
 MAKERS: dict[str, Callable[[int, torch.Generator, Captions], Batch]] = {
-    "keyframe_stills": keyframe_stills, "keyframe_clips": keyframe_clips,
-    "interpolation_clips": interpolation_clips, "pixel_sr_stills": pixel_sr_stills, "pixel_sr_clips": pixel_sr_clips}
+    "keyframe_stills": keyframe_stills,
+    "keyframe_clips": keyframe_clips,
+    "interpolation_clips": interpolation_clips,
+    "pixel_sr_stills": pixel_sr_stills,
+    "pixel_sr_clips": pixel_sr_clips,
+}

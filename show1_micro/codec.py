@@ -56,7 +56,11 @@ def load_codec(folder: Path) -> TrainingCodec:
 def train_vae(folder: Path, minutes: float, seed: int = 0, anneal: bool = False) -> None:
     """Train the autoencoder on single frames for some minutes; resumes from `folder`."""
     torch.manual_seed(seed)
-    vae, generator, counters = initial_vae(), torch.Generator().manual_seed(seed), {"step": 0, "seconds": 0.0}
+    vae, generator, counters = (
+        initial_vae(),
+        torch.Generator().manual_seed(seed),
+        {"step": 0, "seconds": 0.0},
+    )
     optimiser = torch.optim.AdamW(vae.parameters(), lr=_RATE, betas=(0.9, 0.99), weight_decay=0.0)
     mean = {key: value.clone() for key, value in vae.state_dict().items()}
     if (folder / "state.pt").exists():
@@ -67,7 +71,11 @@ def train_vae(folder: Path, minutes: float, seed: int = 0, anneal: bool = False)
         mean, counters = state["mean"], state["counters"]
     start = saved = time.monotonic()
     while (spent := time.monotonic() - start) < minutes * 60:
-        rate = _RATE * min(1.0, (counters["step"] + 1) / _WARM_UP) * (1 - spent / minutes / 60 if anneal else 1.0)
+        rate = (
+            _RATE
+            * min(1.0, (counters["step"] + 1) / _WARM_UP)
+            * (1 - spent / minutes / 60 if anneal else 1.0)
+        )
         for group in optimiser.param_groups:
             group["lr"] = rate
         loss = _vae_step(vae, optimiser, _frames(_BATCH, generator), generator)
@@ -85,27 +93,47 @@ def train_vae(folder: Path, minutes: float, seed: int = 0, anneal: bool = False)
 
 def _frames(count: int, generator: torch.Generator) -> Tensor:
     """Single frames (B, 3, H, W) in [-1, 1]."""
-    return pixels(scenes(count, generator), torch.rand(count, 1, generator=generator), SR_SIZE)[:, :, 0]
+    return pixels(scenes(count, generator), torch.rand(count, 1, generator=generator), SR_SIZE)[
+        :, :, 0
+    ]
 
 
-def _vae_step(vae: AutoencoderKL, optimiser: torch.optim.Optimizer, frames: Tensor,
-              generator: torch.Generator) -> float:
-    """One step of absolute and squared error with a very small pull of the latents to a normal distribution."""
+def _vae_step(
+    vae: AutoencoderKL, optimiser: torch.optim.Optimizer, frames: Tensor, generator: torch.Generator
+) -> float:
+    """One step of absolute and squared error with a very small pull of the latents to a normal
+    distribution.
+    """
     optimiser.zero_grad(set_to_none=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         posterior = vae.encode(frames).latent_dist
-        latents = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=generator)
+        latents = posterior.mean + posterior.std * torch.randn(
+            posterior.mean.shape, generator=generator
+        )
         again = vae.decode(latents).sample.float()
-    loss = F.l1_loss(again, frames) + F.mse_loss(again, frames) + _KL * posterior.kl().float().mean() / 64
+    loss = (
+        F.l1_loss(again, frames)
+        + F.mse_loss(again, frames)
+        + _KL * posterior.kl().float().mean() / 64
+    )
     loss.backward()
     nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
     optimiser.step()
     return float(loss.detach())
 
 
-def _save(folder: Path, vae: AutoencoderKL, mean: dict[str, Tensor], optimiser: torch.optim.Optimizer,
-          generator: torch.Generator, counters: dict[str, float], seconds: float) -> None:
-    """Write the state; measure the latents' deviation, the reconstruction's PSNR, and draw a sheet with the mean."""
+def _save(
+    folder: Path,
+    vae: AutoencoderKL,
+    mean: dict[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+    generator: torch.Generator,
+    counters: dict[str, float],
+    seconds: float,
+) -> None:
+    """Write the state; measure the latents' deviation, the reconstruction's PSNR, and draw a sheet
+    with the mean.
+    """
     counters["seconds"] += seconds
     current = {key: value.clone() for key, value in vae.state_dict().items()}
     vae.load_state_dict(mean)
@@ -117,12 +145,21 @@ def _save(folder: Path, vae: AutoencoderKL, mean: dict[str, Tensor], optimiser: 
     scaling = round(1.0 / float(latents.std()), 5)
     quality = -10 * torch.log10((again - frames).square().mean((1, 2, 3)) / 4).mean()
     folder.mkdir(parents=True, exist_ok=True)
-    state = {"vae": current, "mean": mean, "optimiser": optimiser.state_dict(), "generator": generator.get_state(),
-             "counters": counters, "scaling": scaling}
+    state = {
+        "vae": current,
+        "mean": mean,
+        "optimiser": optimiser.state_dict(),
+        "generator": generator.get_state(),
+        "counters": counters,
+        "scaling": scaling,
+    }
     torch.save(state, folder / "state.part")
     (folder / "state.part").replace(folder / "state.pt")
-    save_sheet(folder / f"sheet-{int(counters['step']):06d}.png",
-               torch.stack([frames[:8], again[:8]]).permute(0, 2, 1, 3, 4), scale=2)
+    save_sheet(
+        folder / f"sheet-{int(counters['step']):06d}.png",
+        torch.stack([frames[:8], again[:8]]).permute(0, 2, 1, 3, 4),
+        scale=2,
+    )
     _log(folder, counters | {"psnr": round(float(quality), 2), "scaling": scaling})
 
 

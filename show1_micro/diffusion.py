@@ -12,9 +12,13 @@ STEPS = 1000
 
 def cosine_alphas() -> Tensor:
     """Cumulative alphas (1000,) of the pixel stages' schedule, squaredcos_cap_v2."""
+
     def level(time: float) -> float:
         return math.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
-    betas = [min(1 - level((step + 1) / STEPS) / level(step / STEPS), 0.999) for step in range(STEPS)]
+
+    betas = [
+        min(1 - level((step + 1) / STEPS) / level(step / STEPS), 0.999) for step in range(STEPS)
+    ]
     return torch.cumprod(1 - torch.tensor(betas, dtype=torch.float64), 0).float()
 
 
@@ -31,9 +35,10 @@ def noised(clean: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
 
 
 def loss_weight(alpha: Tensor, floor: float = 0.01) -> Tensor:
-    """Weight of the squared error of the noise: that of v-prediction (1/alpha), capped at high noise.
+    """Weight of the squared error of the noise: that of v-prediction (1/alpha), capped at high
+    noise.
 
-    Unweighted, the noise error at high noise hardly depends on the picture, and what the caption says is decided
-    there. The mean over even timesteps of the cosine schedule is about 1.
+    Unweighted, the noise error at high noise hardly depends on the picture, and what the caption
+    says is decided there. The mean over even timesteps of the cosine schedule is about 1.
     """
     return 0.1 / (alpha + floor)

@@ -1,7 +1,9 @@
-"""Judges the micro cascade with the real stages: prompts to clips to words, and pictures against the drawn truth.
+"""Judges the micro cascade with the real stages: prompts to clips to words, and pictures against
+the drawn truth.
 
-Two kinds of numbers. `cascade`: captions of unseen scenes run through the stages, read by the recogniser after each.
-`truth`: each stage but the first on drawn input, compared with the drawn result (PSNR in dB, SSIM), beside the plain
+Two kinds of numbers. `cascade`: captions of unseen scenes run through the stages, read by the
+recogniser after each. `truth`: each stage but the first on drawn input, compared with the drawn
+result (PSNR in dB, SSIM), beside the plain
 method it should beat: linear blending, bicubic enlargement, the spoiled input itself.
 """
 
@@ -48,7 +50,9 @@ class Judge:
         self.seed = seed
         runtime = PlainRuntime("cpu", torch.float32)
         paths = cascade_in(folder)
-        self.models: dict[str, Show1Model] = {kind: load_model(path, runtime) for kind, path in paths.items()}
+        self.models: dict[str, Show1Model] = {
+            kind: load_model(path, runtime) for kind, path in paths.items()
+        }
         self.t5 = load_text_encoder(paths[KEYFRAMES], runtime)
         self.clip = load_text_encoder(paths[LATENT_EXPERT], runtime)
         self.costs: dict[str, list[float]] = {stage: [] for stage in STAGES}
@@ -65,7 +69,9 @@ class Judge:
         states = encoder.encode([scene.caption(), _NEGATIVE[family]])
         return states[:1], states[1:]
 
-    def run(self, stage: str, scene: Scene, images: Tensor | None, seed: int, **changes: Any) -> Tensor:
+    def run(
+        self, stage: str, scene: Scene, images: Tensor | None, seed: int, **changes: Any
+    ) -> Tensor:
         """One stage with its template's settings, timed."""
         with self._timed(stage):
             return _RUN[stage](self, scene, images, seed, changes)
@@ -78,56 +84,87 @@ class Judge:
         self.memory[stage] = max(self.memory.get(stage, 0.0), peak_memory())
 
 
-def _keyframes(judge: Judge, scene: Scene, images: Tensor | None, seed: int, changes: dict[str, Any]) -> Tensor:
+def _keyframes(
+    judge: Judge, scene: Scene, images: Tensor | None, seed: int, changes: dict[str, Any]
+) -> Tensor:
     settings = KeyframeSettings(**{**SETTINGS["keyframes"], **changes}, seed=seed)
     return keyframes(judge.models[KEYFRAMES], *judge.text("t5", scene), settings).clamp(0, 1)
 
 
-def _interpolate(judge: Judge, scene: Scene, images: Tensor, seed: int, changes: dict[str, Any]) -> Tensor:
+def _interpolate(
+    judge: Judge, scene: Scene, images: Tensor, seed: int, changes: dict[str, Any]
+) -> Tensor:
     settings = InterpolateSettings(**{**SETTINGS["interpolate"], **changes}, seed=seed)
-    return interpolate(judge.models[INTERPOLATION], images, *judge.text("t5", scene), settings).clamp(0, 1)
+    return interpolate(
+        judge.models[INTERPOLATION], images, *judge.text("t5", scene), settings
+    ).clamp(0, 1)
 
 
-def _pixel_sr(judge: Judge, scene: Scene, images: Tensor, seed: int, changes: dict[str, Any]) -> Tensor:
+def _pixel_sr(
+    judge: Judge, scene: Scene, images: Tensor, seed: int, changes: dict[str, Any]
+) -> Tensor:
     settings = PixelSRSettings(**{**SETTINGS["pixel_sr"], **changes}, seed=seed)
     return pixel_sr(judge.models[PIXEL_SR], images, *judge.text("t5", scene), settings).clamp(0, 1)
 
 
-def _expert(judge: Judge, scene: Scene, images: Tensor, seed: int, changes: dict[str, Any]) -> Tensor:
+def _expert(
+    judge: Judge, scene: Scene, images: Tensor, seed: int, changes: dict[str, Any]
+) -> Tensor:
     settings = LatentExpertSettings(**{**SETTINGS["expert"], **changes}, seed=seed)
-    return latent_expert_sr(judge.models[LATENT_EXPERT], images, *judge.text("clip", scene), settings).clamp(0, 1)
+    return latent_expert_sr(
+        judge.models[LATENT_EXPERT], images, *judge.text("clip", scene), settings
+    ).clamp(0, 1)
 
 
-_RUN = {KEYFRAMES: _keyframes, INTERPOLATION: _interpolate, PIXEL_SR: _pixel_sr, LATENT_EXPERT: _expert}
+_RUN = {
+    KEYFRAMES: _keyframes,
+    INTERPOLATION: _interpolate,
+    PIXEL_SR: _pixel_sr,
+    LATENT_EXPERT: _expert,
+}
 
 
-def evaluate(folder: Path, clips: int = 128, progress: Progress = lambda text: None,
-             stages: tuple[str, ...] = STAGES) -> dict[str, Any]:
+def evaluate(
+    folder: Path,
+    clips: int = 128,
+    progress: Progress = lambda text: None,
+    stages: tuple[str, ...] = STAGES,
+) -> dict[str, Any]:
     """All measurements of the cascade in `folder`.
 
-    Keyframes and interpolation are judged on `clips` captions, the two slow stages on an eighth of them; a quarter
-    of `clips` more are of colour, shape and motion combinations that training never showed.
+    Keyframes and interpolation are judged on `clips` captions, the two slow stages on an eighth of
+    them; a quarter of `clips` more are of colour, shape and motion combinations that training never
+    showed.
 
-    Returns:
-        {"keyframes": {...}, "interpolation": {...}, ...}: numbers, each with its count `n`; JSON-ready.
+    Returns: {"keyframes": {...}, "interpolation": {...}, ...}: numbers, each with its count `n`;
+        JSON-ready.
     """
     judge = Judge(Path(folder))
     slow = max(2, clips // 8)
     results: dict[str, Any] = {"settings": SETTINGS}
     if KEYFRAMES in stages:
         results |= _cascade(judge, clips, slow, progress, stages)
-        results["keyframes"]["unseen"] = _keyframe_accuracy(judge, max(2, clips // 4), True, progress)
-    truths = {INTERPOLATION: (_interpolation_truth, clips), PIXEL_SR: (_pixel_sr_truth, slow),
-              LATENT_EXPERT: (_expert_truth, slow)}
+        results["keyframes"]["unseen"] = _keyframe_accuracy(
+            judge, max(2, clips // 4), True, progress
+        )
+    truths = {
+        INTERPOLATION: (_interpolation_truth, clips),
+        PIXEL_SR: (_pixel_sr_truth, slow),
+        LATENT_EXPERT: (_expert_truth, slow),
+    }
     for stage, (truth, count) in truths.items():
         if stage in stages:
             results.setdefault(stage, {})["truth"] = truth(judge, count, progress)
-    costs = {stage: round(sum(times) / len(times), 2) for stage, times in judge.costs.items() if times}
+    costs = {
+        stage: round(sum(times) / len(times), 2) for stage, times in judge.costs.items() if times
+    }
     results["seconds a call"], results["peak MB so far"] = costs, judge.memory
     return results
 
 
-def _cascade(judge: Judge, clips: int, slow: int, progress: Progress, stages: tuple[str, ...]) -> dict[str, Any]:
+def _cascade(
+    judge: Judge, clips: int, slow: int, progress: Progress, stages: tuple[str, ...]
+) -> dict[str, Any]:
     """Accuracy after each stage, every stage fed by the one before it."""
     scenes = judge.scenes(clips, 0)
     readings: dict[str, list[Reading]] = {stage: [] for stage in stages}
@@ -139,11 +176,17 @@ def _cascade(judge: Judge, clips: int, slow: int, progress: Progress, stages: tu
             images = judge.run(stage, scene, images, judge.seed + index)
             readings[stage].append(read_clip(images))
         progress(f"cascade {index + 1}/{clips}")
-    return {stage: _shares(found, scenes, _TEXTURED if stage in (PIXEL_SR, LATENT_EXPERT) else ATTRIBUTES)
-            for stage, found in readings.items()}
+    return {
+        stage: _shares(
+            found, scenes, _TEXTURED if stage in (PIXEL_SR, LATENT_EXPERT) else ATTRIBUTES
+        )
+        for stage, found in readings.items()
+    }
 
 
-def _keyframe_accuracy(judge: Judge, count: int, held_out: bool, progress: Progress) -> dict[str, float]:
+def _keyframe_accuracy(
+    judge: Judge, count: int, held_out: bool, progress: Progress
+) -> dict[str, float]:
     scenes = judge.scenes(count, 1, held_out=held_out)
     assert all(map(is_held_out, scenes)) == held_out
     readings = []
@@ -153,7 +196,9 @@ def _keyframe_accuracy(judge: Judge, count: int, held_out: bool, progress: Progr
     return _shares(readings, scenes, ATTRIBUTES)
 
 
-def _shares(readings: list[Reading], scenes: list[Scene], names: tuple[str, ...]) -> dict[str, float]:
+def _shares(
+    readings: list[Reading], scenes: list[Scene], names: tuple[str, ...]
+) -> dict[str, float]:
     scenes = scenes[: len(readings)]
     shares = accuracy(readings, scenes, names)
     if "texture" in names:
@@ -162,7 +207,9 @@ def _shares(readings: list[Reading], scenes: list[Scene], names: tuple[str, ...]
 
 
 def _interpolation_truth(judge: Judge, count: int, progress: Progress) -> dict[str, float]:
-    """The three frames between two drawn keyframes more than half a shape apart, against linear blending."""
+    """The three frames between two drawn keyframes more than half a shape apart, against linear
+    blending.
+    """
     rows = []
     for index, scene in enumerate(judge.scenes(count, 2, travel=_FAST)):
         truth = drawn(scene, frame_times(5), KEYFRAME_SIZE)
@@ -176,20 +223,26 @@ def _interpolation_truth(judge: Judge, count: int, progress: Progress) -> dict[s
 
 
 def _pixel_sr_truth(judge: Judge, count: int, progress: Progress) -> dict[str, float]:
-    """A window of eight drawn frames enlarged, against bicubic; and how often the texture word was obeyed."""
+    """A window of eight drawn frames enlarged, against bicubic; and how often the texture word was
+    obeyed.
+    """
     rows = []
     for index, scene in enumerate(judge.scenes(count, 3)):
         times = frame_times(FRAMES) * 0.25
         truth, low = drawn(scene, times, SR_SIZE), drawn(scene, times, KEYFRAME_SIZE)
         made = judge.run(PIXEL_SR, scene, low, judge.seed + index)
         plain = resized(low, SR_SIZE)
-        rows.append([*_both(made, truth), *_both(plain, truth), read_clip(made).texture == scene.texture])
+        rows.append(
+            [*_both(made, truth), *_both(plain, truth), read_clip(made).texture == scene.texture]
+        )
         progress(f"pixel SR {index + 1}/{count}")
     return _means(rows, "psnr", "ssim", "bicubic psnr", "bicubic ssim", "texture obeyed")
 
 
 def _expert_truth(judge: Judge, count: int, progress: Progress) -> dict[str, Any]:
-    """Windows of eight drawn frames spoiled in three ways: how often the expert's result is closer to the truth."""
+    """Windows of eight drawn frames spoiled in three ways: how often the expert's result is closer
+    to the truth.
+    """
     rows: dict[str, list[list[float]]] = {name: [] for name in SPOIL}
     for index, scene in enumerate(judge.scenes(count, 4)):
         truth = drawn(scene, frame_times(FRAMES) * 0.25, SR_SIZE)
@@ -199,7 +252,10 @@ def _expert_truth(judge: Judge, count: int, progress: Progress) -> dict[str, Any
             good, before = _both(made, truth), _both(bad, truth)
             rows[name].append([*good, *before, good[0] > before[0]])
         progress(f"expert {index + 1}/{count}")
-    return {name: _means(found, "psnr", "ssim", "input psnr", "input ssim", "closer") for name, found in rows.items()}
+    return {
+        name: _means(found, "psnr", "ssim", "input psnr", "input ssim", "closer")
+        for name, found in rows.items()
+    }
 
 
 def _noise(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -224,7 +280,11 @@ def drawn(scene: Scene, times: Tensor, size: int) -> Tensor:
 
 def resized(images: Tensor, size: int, mode: str = "bicubic") -> Tensor:
     """Frames (F, H, W, C) at another square size, clamped to [0, 1]."""
-    return F.interpolate(images.movedim(-1, 1), size=(size, size), mode=mode).movedim(1, -1).clamp(0, 1)
+    return (
+        F.interpolate(images.movedim(-1, 1), size=(size, size), mode=mode)
+        .movedim(1, -1)
+        .clamp(0, 1)
+    )
 
 
 def psnr(images: Tensor, truth: Tensor) -> float:
@@ -233,7 +293,9 @@ def psnr(images: Tensor, truth: Tensor) -> float:
 
 
 def ssim(images: Tensor, truth: Tensor, window: int = 7) -> float:
-    """Mean structural similarity of clips (F, H, W, C) in [0, 1] with a flat window (Wang et al. 2004)."""
+    """Mean structural similarity of clips (F, H, W, C) in [0, 1] with a flat window (Wang et al.
+    2004).
+    """
     x, y = images.movedim(-1, 1), truth.movedim(-1, 1)
 
     def mean(z: Tensor) -> Tensor:
@@ -242,7 +304,9 @@ def ssim(images: Tensor, truth: Tensor, window: int = 7) -> float:
     mx, my = mean(x), mean(y)
     vx, vy, vxy = mean(x * x) - mx * mx, mean(y * y) - my * my, mean(x * y) - mx * my
     c1, c2 = 0.01**2, 0.03**2
-    return float((((2 * mx * my + c1) * (2 * vxy + c2)) / ((mx * mx + my * my + c1) * (vx + vy + c2))).mean())
+    return float(
+        (((2 * mx * my + c1) * (2 * vxy + c2)) / ((mx * mx + my * my + c1) * (vx + vy + c2))).mean()
+    )
 
 
 def _both(images: Tensor, truth: Tensor) -> tuple[float, float]:
@@ -277,4 +341,3 @@ def table(results: dict[str, Any]) -> str:
 
     walk({key: value for key, value in results.items() if key != "settings"}, "")
     return "\n".join(lines)
-

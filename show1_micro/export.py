@@ -1,4 +1,6 @@
-"""Writing a stage of the micro cascade as a published model folder: diffusers layout, fp16 safetensors."""
+"""Writing a stage of the micro cascade as a published model folder: diffusers layout, fp16
+safetensors.
+"""
 
 from __future__ import annotations
 
@@ -20,27 +22,44 @@ from .vocabulary import write_clip_tokenizer, write_t5_tokenizer
 _UNET_FILE = "diffusion_pytorch_model.safetensors"
 
 
-def write_stage(target: Path, kind: str, unet: Mapping[str, Tensor], vae: Mapping[str, Tensor] | None = None,
-                scaling: float = 1.0) -> Path:
-    """Write one stage's folder under `target` and return it. `vae` and its scaling go with the latent expert only."""
+def write_stage(
+    target: Path,
+    kind: str,
+    unet: Mapping[str, Tensor],
+    vae: Mapping[str, Tensor] | None = None,
+    scaling: float = 1.0,
+) -> Path:
+    """Write one stage's folder under `target` and return it. `vae` and its scaling go with the
+    latent expert only.
+    """
     folder = target / configs.REPOSITORIES[kind]
     _component(folder / "unet", configs.unet_config(kind), unet, _UNET_FILE)
     _write_json(folder / "scheduler" / "scheduler_config.json", configs.scheduler_config(kind))
     _write_json(folder / "model_index.json", configs.model_index(kind))
     if kind == "keyframes":
-        _component(folder / "text_encoder", configs.t5_config(), _without_duplicate(t5_weights()), "model.safetensors")
+        _component(
+            folder / "text_encoder",
+            configs.t5_config(),
+            _without_duplicate(t5_weights()),
+            "model.safetensors",
+        )
         write_t5_tokenizer(folder / "tokenizer")
     if kind == "pixel_sr":
-        _write_json(folder / "image_noising_scheduler" / "scheduler_config.json", configs.noising_config())
+        _write_json(
+            folder / "image_noising_scheduler" / "scheduler_config.json", configs.noising_config()
+        )
     if kind == "latent_expert":
         _component(folder / "vae", configs.vae_config(scaling), vae or {}, _UNET_FILE)
-        _component(folder / "text_encoder", configs.clip_config(), clip_weights(), "model.safetensors")
+        _component(
+            folder / "text_encoder", configs.clip_config(), clip_weights(), "model.safetensors"
+        )
         write_clip_tokenizer(folder / "tokenizer")
     return folder
 
 
 def export_run(runs: Path, stage: str, target: Path = WEIGHTS, vae: Path | None = None) -> Path:
-    """Write a trained stage (the mean weights of `runs`/`stage`) as a published folder under `target`.
+    """Write a trained stage (the mean weights of `runs`/`stage`) as a published folder under
+    `target`.
 
     `vae`: training folder of the latent expert's autoencoder, by default the one beside it.
     """
@@ -51,9 +70,13 @@ def export_run(runs: Path, stage: str, target: Path = WEIGHTS, vae: Path | None 
     return write_stage(target, "latent_expert", mean, state["mean"], state["scaling"])
 
 
-def _component(folder: Path, config: dict[str, Any], weights: Mapping[str, Tensor], file: str) -> None:
+def _component(
+    folder: Path, config: dict[str, Any], weights: Mapping[str, Tensor], file: str
+) -> None:
     _write_json(folder / "config.json", config)
-    halves = {key: value.detach().to("cpu", torch.float16).contiguous() for key, value in weights.items()}
+    halves = {
+        key: value.detach().to("cpu", torch.float16).contiguous() for key, value in weights.items()
+    }
     part = folder / (file + ".part")
     save_file(halves, part, metadata={"format": "pt"})
     part.replace(folder / file)  # a reader sees the old file or the new one, never half of one

@@ -1,4 +1,6 @@
-"""The proof of motion LoRAs on show1-micro: one clip of a motion it never saw, learned, then seen in other clips."""
+"""The proof of motion LoRAs on show1-micro: one clip of a motion it never saw, learned, then seen
+in other clips.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,13 @@ from .preview import save_picture
 from .recogniser import Reading, read_clip
 from .world import Scene, random_scene
 
-EXAMPLE = Scene("square", "blue", "right", "white", "plain")  # looks of the clip that is learned from
+EXAMPLE = Scene(
+    "square", "blue", "right", "white", "plain"
+)  # looks of the clip that is learned from
 LOOKS = ("shape", "colour", "background")
-SEED = 2_000_000  # of the judged scenes: neither training nor the judge of the cascade draws from it
+SEED = (
+    2_000_000  # of the judged scenes: neither training nor the judge of the cascade draws from it
+)
 
 
 def still_caption(scene: Scene) -> str:
@@ -50,22 +56,32 @@ class Trial:
         encoder = load_text_encoder(folder, runtime)
         return cls(load_model(folder, runtime), encoder.encode)
 
-    def train(self, path: str, settings: TrainSettings, report: Report = silent) -> tuple[MotionLora, float]:
+    def train(
+        self, path: str, settings: TrainSettings, report: Report = silent
+    ) -> tuple[MotionLora, float]:
         """A LoRA learned from one clip of a path, and the CPU seconds it took."""
         began = time.process_time()
-        training = MotionTraining(self.model, clip(EXAMPLE, path, FRAMES, KEYFRAME_SIZE),
-                                  self.encode([still_caption(EXAMPLE)]), settings, empty=self.encode([""]))
+        training = MotionTraining(
+            self.model,
+            clip(EXAMPLE, path, FRAMES, KEYFRAME_SIZE),
+            self.encode([still_caption(EXAMPLE)]),
+            settings,
+            empty=self.encode([""]),
+        )
         training.run(report)
         return training.lora, time.process_time() - began
 
-    def clips(self, scenes: list[Scene], lora: MotionLora | None, strength: float, start: int,
-              cfg: float) -> list[Tensor]:
+    def clips(
+        self, scenes: list[Scene], lora: MotionLora | None, strength: float, start: int, cfg: float
+    ) -> list[Tensor]:
         """A sampled clip of each scene, captioned without a motion; seeds count from `start`."""
         model = self.model if lora is None else with_motion(self.model, lora, strength)
         made = []
         for index, scene in enumerate(scenes):
             text = self.encode([still_caption(scene), ""])
-            settings = KeyframeSettings(**{**SETTINGS["keyframes"], "cfg": cfg}, seed=SEED + start + index)
+            settings = KeyframeSettings(
+                **{**SETTINGS["keyframes"], "cfg": cfg}, seed=SEED + start + index
+            )
             made.append(keyframes(model, text[:1], text[1:], settings).clamp(0, 1))
         return made
 
@@ -82,49 +98,89 @@ def others(count: int, seed: int = 0) -> list[Scene]:
 
 
 def shares(clips: list[Tensor], scenes: list[Scene], path: str) -> dict[str, float]:
-    """Share of clips that move along the path, that keep each of the words, and how much of all movement the path
-    explains."""
+    """Share of clips that move along the path, that keep each of the words, and how much of all
+    movement the path explains.
+    """
     readings: list[Reading] = [read_clip(images) for images in clips]
     pairs = list(zip(readings, scenes, strict=True))
-    kept = {name: sum(reading.matches(scene, name) for reading, scene in pairs) / len(pairs) for name in LOOKS}
-    return {"moves so": sum(motion_of(reading) == path for reading in readings) / len(pairs),
-            "explained": sum(followed(reading.places, path) for reading in readings) / len(pairs), **kept,
-            "looks": sum(reading.matches(scene, *LOOKS) for reading, scene in pairs) / len(pairs), "n": len(pairs)}
+    kept = {
+        name: sum(reading.matches(scene, name) for reading, scene in pairs) / len(pairs)
+        for name in LOOKS
+    }
+    return {
+        "moves so": sum(motion_of(reading) == path for reading in readings) / len(pairs),
+        "explained": sum(followed(reading.places, path) for reading in readings) / len(pairs),
+        **kept,
+        "looks": sum(reading.matches(scene, *LOOKS) for reading, scene in pairs) / len(pairs),
+        "n": len(pairs),
+    }
 
 
-def run_trial(folder: Path, path: str, settings: TrainSettings, count: int, strengths: list[float],
-              picture: Path | None, say: Callable[[str], None], scenes: int, cfg: float) -> dict[str, Any]:
-    """Trains on one clip of a path and judges `count` clips of other shapes and colours at every strength.
+def run_trial(
+    folder: Path,
+    path: str,
+    settings: TrainSettings,
+    count: int,
+    strengths: list[float],
+    picture: Path | None,
+    say: Callable[[str], None],
+    scenes: int,
+    cfg: float,
+) -> dict[str, Any]:
+    """Trains on one clip of a path and judges `count` clips of other shapes and colours at every
+    strength.
 
-    `scenes`: seed of the judged scenes and their noise; another one than settings were chosen on is a fair test.
-    `picture`: a PNG of the clip learned from and, below, of six scenes at every strength, side by side.
+    `scenes`: seed of the judged scenes and their noise; another one than settings were chosen on is
+    a fair test. `picture`: a PNG of the clip learned from and, below, of six scenes at every
+    strength, side by side.
     """
     trial, judged = Trial.of(folder), others(count, scenes)
     lora, seconds = trial.train(path, settings, lambda step, total, _: say(f"step {step}/{total}"))
     found, made = at_strengths(
-        strengths, lambda strength: trial.clips(judged, lora if strength else None, strength, 1000 * scenes, cfg),
-        lambda clips: shares(clips, judged, path), say)
+        strengths,
+        lambda strength: trial.clips(
+            judged, lora if strength else None, strength, 1000 * scenes, cfg
+        ),
+        lambda clips: shares(clips, judged, path),
+        say,
+    )
     if picture is not None:
         write_comparison(picture, clip(EXAMPLE, path, FRAMES, KEYFRAME_SIZE), made)
-    return {"path": path, "settings": asdict(settings), "cfg": cfg, "training CPU seconds": round(seconds, 1), **found}
+    return {
+        "path": path,
+        "settings": asdict(settings),
+        "cfg": cfg,
+        "training CPU seconds": round(seconds, 1),
+        **found,
+    }
 
 
-def at_strengths(strengths: list[float], sample: Callable[[float], list[Tensor]],
-                 judge: Callable[[list[Tensor]], dict[str, float]],
-                 say: Callable[[str], None]) -> tuple[dict[str, dict[str, float]], list[list[Tensor]]]:
+def at_strengths(
+    strengths: list[float],
+    sample: Callable[[float], list[Tensor]],
+    judge: Callable[[list[Tensor]], dict[str, float]],
+    say: Callable[[str], None],
+) -> tuple[dict[str, dict[str, float]], list[list[Tensor]]]:
     """What is judged of the clips sampled at every strength, and the clips."""
     found, made = {}, []
     for strength in strengths:
         say(f"sampling at strength {strength}")
         made.append(sample(strength))
-        found[f"strength {strength}"] = {name: round(share, 4) for name, share in judge(made[-1]).items()}
+        found[f"strength {strength}"] = {
+            name: round(share, 4) for name, share in judge(made[-1]).items()
+        }
     return found, made
 
 
-def write_comparison(file: Path, example: Tensor, made: list[list[Tensor]], rows: int = 6, scale: int = 3) -> None:
+def write_comparison(
+    file: Path, example: Tensor, made: list[list[Tensor]], rows: int = 6, scale: int = 3
+) -> None:
     """A PNG: the example on top, then a row a scene, its clips of each list in `made` side by side."""
     blank = torch.ones_like(example)
     columns = [[example, *made[0][:rows]], *([blank, *clips[:rows]] for clips in made[1:])]
     gap = torch.ones(1, *example.shape[1:])
-    strips = [torch.cat([part for images in row for part in (gap, images)][1:]) for row in zip(*columns, strict=True)]
+    strips = [
+        torch.cat([part for images in row for part in (gap, images)][1:])
+        for row in zip(*columns, strict=True)
+    ]
     save_picture(file, contact_sheet(torch.cat(strips), len(strips[0])) / 255, scale)

@@ -1,4 +1,6 @@
-"""Motions that the micro cascade never saw in training, for experiments with motion LoRAs, and how they are read."""
+"""Motions that the micro cascade never saw in training, for experiments with motion LoRAs, and how
+they are read.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,11 @@ def _return(times: Tensor) -> Tensor:
     return torch.stack([-(2 * math.pi * times).cos(), torch.zeros_like(times)], dim=-1)
 
 
-PATHS: dict[str, Callable[[Tensor], Tensor]] = {"orbit": _orbit, "zigzag": _zigzag, "return": _return}
+PATHS: dict[str, Callable[[Tensor], Tensor]] = {
+    "orbit": _orbit,
+    "zigzag": _zigzag,
+    "return": _return,
+}
 
 
 def places(name: str, times: Tensor) -> Tensor:
@@ -49,7 +55,9 @@ def clip(scene: Scene, name: str, frames: int, size: int) -> Tensor:
 
 
 def motion_of(reading: Reading) -> str:
-    """The path or direction that explains most of a clip's places; "still" or "other" if there is none."""
+    """The path or direction that explains most of a clip's places; "still" or "other" if there is
+    none.
+    """
     seen = reading.places - reading.places.mean(0)
     if seen.square().sum(-1).mean().sqrt() < _STILL:
         return "still"
@@ -59,7 +67,9 @@ def motion_of(reading: Reading) -> str:
 
 
 def followed(seen: Tensor, name: str) -> float:
-    """Share of the variance of places (F, 2) that a path of free size explains; 0 if it is followed backwards."""
+    """Share of the variance of places (F, 2) that a path of free size explains; 0 if it is followed
+    backwards.
+    """
     times = frame_times(len(seen))
     path = places(name, times) if name in PATHS else (times[:, None] - 0.5) * _STRAIGHT[name]
     seen, path = seen - seen.mean(0), path - path.mean(0)

@@ -18,14 +18,19 @@ from .world import Scene, frame_times, random_scene
 STEPS, GUIDANCE, COUNT = 16, 3.0, 20
 
 
-def preview(stage: str, unet: nn.Module, captions: Captions, still: bool, sheet: Path) -> dict[str, float]:
-    """Sample with the given weights, write a PNG and return scores ({} for stages without a quick test)."""
+def preview(
+    stage: str, unet: nn.Module, captions: Captions, still: bool, sheet: Path
+) -> dict[str, float]:
+    """Sample with the given weights, write a PNG and return scores ({} for stages without a quick
+    test).
+    """
     tests = {"keyframes": _keyframes, "interpolation": _interpolation, "pixel_sr": _pixel_sr}
     return tests[stage](unet, captions, still, sheet) if stage in tests else {}
 
 
 def _keyframes(unet: nn.Module, captions: Captions, still: bool, sheet: Path) -> dict[str, float]:
     from .train import spatial_only
+
     generator = torch.Generator().manual_seed(1234)
     places = torch.arange(3 * COUNT) % FRAMES
     count, frames = (3 * COUNT, 1) if still else (COUNT, FRAMES)
@@ -37,37 +42,65 @@ def _keyframes(unet: nn.Module, captions: Captions, still: bool, sheet: Path) ->
     return scores(clips, scenes, ("shape", "colour", "background") if still else None)
 
 
-def _interpolation(unet: nn.Module, captions: Captions, still: bool, sheet: Path) -> dict[str, float]:
+def _interpolation(
+    unet: nn.Module, captions: Captions, still: bool, sheet: Path
+) -> dict[str, float]:
     """PSNR of the frames between two far keyframes, and that of their linear blend."""
     generator = torch.Generator().manual_seed(1234)
     scenes = [random_scene(generator, travel=(0.32, 0.60)) for _ in range(COUNT)]
     clean = pixels(scenes, frame_times(5), KEYFRAME_SIZE)
     condition = interpolation_condition(clean, generator, noise=0.0)
-    drawn = sample(unet, captions, [scene.caption() for scene in scenes],
-                   torch.randn(clean.shape, generator=generator), condition, steps=10, guidance=1.0)
+    drawn = sample(
+        unet,
+        captions,
+        [scene.caption() for scene in scenes],
+        torch.randn(clean.shape, generator=generator),
+        condition,
+        steps=10,
+        guidance=1.0,
+    )
     save_sheet(sheet, torch.cat([clean, condition[:, :3], drawn], dim=2))
     middle = slice(1, 4)
-    return {"psnr": psnr(drawn[:, :, middle], clean[:, :, middle]),
-            "linear": psnr(condition[:, :3, middle], clean[:, :, middle])}
+    return {
+        "psnr": psnr(drawn[:, :, middle], clean[:, :, middle]),
+        "linear": psnr(condition[:, :3, middle], clean[:, :, middle]),
+    }
 
 
 def _pixel_sr(unet: nn.Module, captions: Captions, still: bool, sheet: Path) -> dict[str, float]:
-    """PSNR of single enlarged frames (or windows), that of bicubic, and whether the texture word was obeyed."""
+    """PSNR of single enlarged frames (or windows), that of bicubic, and whether the texture word
+    was obeyed.
+    """
     from .train import spatial_only
+
     generator = torch.Generator().manual_seed(1234)
     count, times = (12, torch.tensor([0.5])) if still else (3, frame_times(8) * 0.25)
     scenes = [random_scene(generator) for _ in range(count)]
     clean, low = (pixels(scenes, times, size) for size in (SR_SIZE, KEYFRAME_SIZE))
     labels = torch.full((count,), 100)
     with spatial_only(unet, still):
-        drawn = sample(unet, captions, [scene.caption() for scene in scenes],
-                       torch.randn(clean.shape, generator=generator), sr_condition(low, labels, generator), labels,
-                       steps=8, guidance=2.0)
-    bicubic = F.interpolate(low.transpose(1, 2).flatten(0, 1), scale_factor=4, mode="bicubic").clamp(-1, 1)
+        drawn = sample(
+            unet,
+            captions,
+            [scene.caption() for scene in scenes],
+            torch.randn(clean.shape, generator=generator),
+            sr_condition(low, labels, generator),
+            labels,
+            steps=8,
+            guidance=2.0,
+        )
+    bicubic = F.interpolate(
+        low.transpose(1, 2).flatten(0, 1), scale_factor=4, mode="bicubic"
+    ).clamp(-1, 1)
     bicubic = bicubic.unflatten(0, (count, -1)).transpose(1, 2)
-    save_sheet(sheet, torch.cat([clean, bicubic, drawn], dim=2)[:8] if still else drawn, columns=3, scale=1)
-    return {"psnr": psnr(drawn, clean), "bicubic": psnr(bicubic, clean),
-            **scores(drawn, scenes, ("shape", "colour", "background", "texture"))}
+    save_sheet(
+        sheet, torch.cat([clean, bicubic, drawn], dim=2)[:8] if still else drawn, columns=3, scale=1
+    )
+    return {
+        "psnr": psnr(drawn, clean),
+        "bicubic": psnr(bicubic, clean),
+        **scores(drawn, scenes, ("shape", "colour", "background", "texture")),
+    }
 
 
 def psnr(images: Tensor, truth: Tensor) -> float:
@@ -76,8 +109,12 @@ def psnr(images: Tensor, truth: Tensor) -> float:
     return round(float((-10 * torch.log10(errors / 4)).mean()), 2)
 
 
-def scores(clips: Tensor, scenes: list[Scene], names: tuple[str, ...] | None = None) -> dict[str, float]:
-    """Accuracies of clips (B, 3, F, H, W) in [-1, 1], and the share of them that fits a drawing closely."""
+def scores(
+    clips: Tensor, scenes: list[Scene], names: tuple[str, ...] | None = None
+) -> dict[str, float]:
+    """Accuracies of clips (B, 3, F, H, W) in [-1, 1], and the share of them that fits a drawing
+    closely.
+    """
     readings = [read_clip(clip.movedim(0, -1) / 2 + 0.5) for clip in clips]
     shares = accuracy(readings, scenes, names) if names else accuracy(readings, scenes)
     close = sum(reading.error < 0.15 for reading in readings) / len(readings)
@@ -85,10 +122,19 @@ def scores(clips: Tensor, scenes: list[Scene], names: tuple[str, ...] | None = N
 
 
 @torch.no_grad()
-def sample(unet: nn.Module, captions: Captions, texts: list[str], noise: Tensor, condition: Tensor | None = None,
-           labels: Tensor | None = None, steps: int = STEPS, guidance: float = GUIDANCE) -> Tensor:
+def sample(
+    unet: nn.Module,
+    captions: Captions,
+    texts: list[str],
+    noise: Tensor,
+    condition: Tensor | None = None,
+    labels: Tensor | None = None,
+    steps: int = STEPS,
+    guidance: float = GUIDANCE,
+) -> Tensor:
     """DPM-Solver++ with guidance from `noise` (B, 3, F, H, W); returns pixels clamped to [-1, 1]."""
     from diffusers import DPMSolverMultistepScheduler
+
     kind = "keyframes" if labels is None else "pixel_sr"
     scheduler = DPMSolverMultistepScheduler.from_config(scheduler_config(kind))
     scheduler.set_timesteps(steps)
@@ -101,7 +147,11 @@ def sample(unet: nn.Module, captions: Captions, texts: list[str], noise: Tensor,
         out = unet(inputs.repeat(copies, 1, 1, 1, 1), int(step), text, labels)[:, :3].chunk(copies)
         guided = out[0] + guidance * (out[-1] - out[0])
         flat = [part.transpose(1, 2).flatten(0, 1) for part in (guided, x)]
-        x = scheduler.step(flat[0], step, flat[1]).prev_sample.unflatten(0, (len(x), -1)).transpose(1, 2)
+        x = (
+            scheduler.step(flat[0], step, flat[1])
+            .prev_sample.unflatten(0, (len(x), -1))
+            .transpose(1, 2)
+        )
     return x.clamp(-1, 1)
 
 
@@ -114,10 +164,18 @@ def save_sheet(path: Path, clips: Tensor, columns: int = 8, scale: int = 3) -> N
 
 
 def save_picture(path: Path, pixels: Tensor, scale: int = 1) -> None:
-    """Write (H, W, 3) in [0, 1], enlarged pixel by pixel, as a PNG of 256 colours, a quarter of the size."""
+    """Write (H, W, 3) in [0, 1], enlarged pixel by pixel, as a PNG of 256 colours, a quarter of the
+    size.
+    """
     from PIL import Image
+
     picture = Image.fromarray((pixels * 255).round().byte().numpy())
     path.parent.mkdir(parents=True, exist_ok=True)
-    large = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
-    # Not the usual median cut: it merges the few colours of a clean drawing where noisy ones fill the picture.
-    large.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=4, dither=Image.Dither.NONE).save(path, optimize=True)
+    large = picture.resize(
+        (picture.width * scale, picture.height * scale), Image.Resampling.NEAREST
+    )
+    # Not the usual median cut: it merges the few colours of a clean drawing where noisy ones fill
+    # the picture.
+    large.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=4, dither=Image.Dither.NONE).save(
+        path, optimize=True
+    )

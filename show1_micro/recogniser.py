@@ -1,8 +1,9 @@
-"""Reads a clip of the micro world back into words, by drawing candidates and comparing (no learning).
+"""Reads a clip of the micro world back into words, by drawing candidates and comparing (no
+learning).
 
-Flat colours first (background from the border, ink from the best two-colour mixture), which gives each pixel's
-coverage; then the shape, size and place whose drawing fits the coverage best; the motion from the places; the
-texture from the surface's amplitude at the texture's own frequency.
+Flat colours first (background from the border, ink from the best two-colour mixture), which gives
+each pixel's coverage; then the shape, size and place whose drawing fits the coverage best; the
+motion from the places; the texture from the surface's amplitude at the texture's own frequency.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ _TEXTURE_SHARE = 0.45  # of the full contrast, from where a texture counts as pr
 
 @dataclass(frozen=True)
 class Reading:
-    """What a clip shows. `motion` may be "still", `texture` is None below 32 pixels; `error` is the fit's rms, `places`
-    the centre in every frame (F, 2) as x, y."""
+    """What a clip shows. `motion` may be "still", `texture` is None below 32 pixels; `error` is the
+    fit's rms, `places` the centre in every frame (F, 2) as x, y.
+    """
 
     shape: str
     colour: str
@@ -53,22 +55,34 @@ class Reading:
 
 
 def read_clip(images: Tensor) -> Reading:
-    """Recognise one clip, (F, H, W, 3) in [0, 1] of any square size; frames are evenly spaced in time."""
+    """Recognise one clip, (F, H, W, 3) in [0, 1] of any square size; frames are evenly spaced in
+    time.
+    """
     images = images.float()
     small = _shrunk(images)
     background = _background(small)
     paper = torch.tensor(BACKGROUNDS[background])
     colour, cover = _ink(small, paper)
     shape, places, radius, error = _fit(cover)
-    texture = _texture(images, shape, places, radius) if images.shape[1] >= 2 * TEXTURE_CYCLES else None
+    texture = (
+        _texture(images, shape, places, radius) if images.shape[1] >= 2 * TEXTURE_CYCLES else None
+    )
     return Reading(shape, colour, _motion(places), background, texture, error, places)
 
 
-def accuracy(readings: list[Reading], scenes: list[Scene], names: tuple[str, ...] = ATTRIBUTES) -> dict[str, float]:
+def accuracy(
+    readings: list[Reading], scenes: list[Scene], names: tuple[str, ...] = ATTRIBUTES
+) -> dict[str, float]:
     """Share of clips read as described, for each attribute and for all of them together ("all")."""
     pairs = list(zip(readings, scenes, strict=True))
-    shares = {name: sum(reading.matches(scene, name) for reading, scene in pairs) / len(pairs) for name in names}
-    return {**shares, "all": sum(reading.matches(scene, *names) for reading, scene in pairs) / len(pairs)}
+    shares = {
+        name: sum(reading.matches(scene, name) for reading, scene in pairs) / len(pairs)
+        for name in names
+    }
+    return {
+        **shares,
+        "all": sum(reading.matches(scene, *names) for reading, scene in pairs) / len(pairs),
+    }
 
 
 def _shrunk(images: Tensor) -> Tensor:
@@ -79,13 +93,20 @@ def _shrunk(images: Tensor) -> Tensor:
 
 
 def _background(images: Tensor) -> str:
-    border = torch.cat([images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], dim=1).reshape(-1, 3)
+    border = torch.cat(
+        [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], dim=1
+    ).reshape(-1, 3)
     middle = border.median(dim=0).values
-    return min(BACKGROUNDS, key=lambda name: float((middle - torch.tensor(BACKGROUNDS[name])).square().sum()))
+    return min(
+        BACKGROUNDS,
+        key=lambda name: float((middle - torch.tensor(BACKGROUNDS[name])).square().sum()),
+    )
 
 
 def _ink(images: Tensor, paper: Tensor) -> tuple[str, Tensor]:
-    """The colour that, mixed with the paper, explains the clip best, and its share of each pixel (F, H, W)."""
+    """The colour that, mixed with the paper, explains the clip best, and its share of each pixel
+    (F, H, W).
+    """
     best: tuple[float, str, Tensor] | None = None
     for name, value in COLOURS.items():
         direction = torch.tensor(value) - paper
@@ -100,7 +121,9 @@ def _fit(cover: Tensor) -> tuple[str, Tensor, float, float]:
     """Best shape, its places (F, 2) as x, y, its radius and the rms error of the fit."""
     centre = _centre_of_mass(cover)
     steps = torch.tensor(_STEPS)
-    candidates = centre[:, None, None] + torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1)
+    candidates = centre[:, None, None] + torch.stack(
+        torch.meshgrid(steps, steps, indexing="xy"), dim=-1
+    )
     best: tuple[float, str, Tensor, float] | None = None
     for shape in SHAPES:
         for radius in _RADII:
@@ -116,11 +139,17 @@ def _centre_of_mass(cover: Tensor) -> Tensor:
     weight = (cover - 0.3).clamp(min=0) + 1e-6
     grid = (torch.arange(size) + 0.5) / size
     total = weight.sum((1, 2))
-    return torch.stack([(weight.sum(1) * grid).sum(1) / total, (weight.sum(2) * grid).sum(1) / total], dim=-1)
+    return torch.stack(
+        [(weight.sum(1) * grid).sum(1) / total, (weight.sum(2) * grid).sum(1) / total], dim=-1
+    )
 
 
-def _best_places(cover: Tensor, shape: str, radius: float, candidates: Tensor) -> tuple[float, Tensor]:
-    """Least mean squared error of a shape over its candidate places (F, N, 2), each frame on its own."""
+def _best_places(
+    cover: Tensor, shape: str, radius: float, candidates: Tensor
+) -> tuple[float, Tensor]:
+    """Least mean squared error of a shape over its candidate places (F, N, 2), each frame on its
+    own.
+    """
     size = cover.shape[-1]
     grid = (torch.arange(size) + 0.5) / size
     x = grid - candidates[..., 0, None, None]
@@ -132,7 +161,9 @@ def _best_places(cover: Tensor, shape: str, radius: float, candidates: Tensor) -
 
 
 def _motion(places: Tensor) -> str:
-    """Direction of the straight line through the places; at least half the frames' path must go that way."""
+    """Direction of the straight line through the places; at least half the frames' path must go
+    that way.
+    """
     if len(places) < 2:
         return "still"
     time = frame_times(len(places)) - 0.5
@@ -150,7 +181,9 @@ def _texture(images: Tensor, shape: str, places: Tensor, radius: float) -> str:
     y = (grid[:, None] - places[:, 1, None, None]).expand(-1, -1, size)
     inside = (signed_distance(shape, x, y, radius) < -1.5 / TEXTURE_CYCLES / 2).float()
     light = images.mean(-1)
-    mean = (light * inside).sum((1, 2), keepdim=True) / inside.sum((1, 2), keepdim=True).clamp(min=1)
+    mean = (light * inside).sum((1, 2), keepdim=True) / inside.sum((1, 2), keepdim=True).clamp(
+        min=1
+    )
     surface = (light - mean) * inside
     damping = float(torch.sinc(torch.tensor(TEXTURE_CYCLES / size)))
     stripes = _amplitude(surface, inside, y) / damping / TEXTURE_CONTRAST["striped"]

@@ -1,4 +1,5 @@
-"""The proof of styles on show1-micro: super-resolution learns one clip's texture, then draws it on other shapes.
+"""The proof of styles on show1-micro: super-resolution learns one clip's texture, then draws it on
+other shapes.
 
 Textures live in super-resolution, where fine detail is made: keyframes are too small to hold any.
 """
@@ -30,13 +31,21 @@ from .world import Scene, frame_times, with_words
 _TIMES = frame_times(FRAMES) * 0.25  # a window at the interpolated rate
 
 
-def run_style(weights: Path, texture: str, settings: TrainSettings, count: int, strengths: list[float],
-              picture: Path | None, say: Callable[[str], None], scenes: int) -> dict[str, Any]:
-    """Trains super-resolution on one clip with a texture that its caption does not name, and judges it on `count` clips
-    of other shapes and colours, whose captions name none either.
+def run_style(
+    weights: Path,
+    texture: str,
+    settings: TrainSettings,
+    count: int,
+    strengths: list[float],
+    picture: Path | None,
+    say: Callable[[str], None],
+    scenes: int,
+) -> dict[str, Any]:
+    """Trains super-resolution on one clip with a texture that its caption does not name, and judges
+    it on `count` clips of other shapes and colours, whose captions name none either.
 
-    `scenes`: seed of the judged scenes and their noise. `picture`: a PNG of first and last frames, as
-    `motion_trial.run_trial` writes.
+    `scenes`: seed of the judged scenes and their noise. `picture`: a PNG of first and last frames,
+    as `motion_trial.run_trial` writes.
     """
     runtime = PlainRuntime("cpu")
     model = load_model(weights / "show-1-sr1", runtime)
@@ -48,22 +57,43 @@ def run_style(weights: Path, texture: str, settings: TrainSettings, count: int, 
     training.run(lambda step, total, _: say(f"step {step}/{total}"))
     seconds = time.process_time() - began
     found, made = at_strengths(
-        strengths, lambda strength: _enlarged(with_motion(model, training.lora, strength), encode, judged, scenes),
-        lambda clips: _shares(clips, judged, texture), say)
+        strengths,
+        lambda strength: _enlarged(
+            with_motion(model, training.lora, strength), encode, judged, scenes
+        ),
+        lambda clips: _shares(clips, judged, texture),
+        say,
+    )
     if picture is not None:
-        write_comparison(picture, truth[::FRAMES - 1], [[clip[::FRAMES - 1] for clip in clips] for clips in made],
-                         scale=2)
-    return {"texture": texture, "settings": asdict(settings), "training CPU seconds": round(seconds, 1), **found}
+        write_comparison(
+            picture,
+            truth[:: FRAMES - 1],
+            [[clip[:: FRAMES - 1] for clip in clips] for clips in made],
+            scale=2,
+        )
+    return {
+        "texture": texture,
+        "settings": asdict(settings),
+        "training CPU seconds": round(seconds, 1),
+        **found,
+    }
 
 
-def _enlarged(model: Show1Model, encode: Callable[[list[str]], Tensor], scenes: list[Scene],
-              seed: int) -> list[Tensor]:
-    """Drawn keyframe-size clips of the scenes, four times larger; the captions leave the texture out."""
+def _enlarged(
+    model: Show1Model, encode: Callable[[list[str]], Tensor], scenes: list[Scene], seed: int
+) -> list[Tensor]:
+    """Drawn keyframe-size clips of the scenes, four times larger; the captions leave the texture
+    out.
+    """
     made = []
     for index, scene in enumerate(scenes):
         text = encode([scene.caption(texture=False), ""])
         settings = PixelSRSettings(**SETTINGS["pixel_sr"], seed=SEED + 1000 * seed + index)
-        made.append(pixel_sr(model, drawn(scene, _TIMES, KEYFRAME_SIZE), text[:1], text[1:], settings).clamp(0, 1))
+        made.append(
+            pixel_sr(
+                model, drawn(scene, _TIMES, KEYFRAME_SIZE), text[:1], text[1:], settings
+            ).clamp(0, 1)
+        )
     return made
 
 
@@ -71,5 +101,9 @@ def _shares(clips: list[Tensor], scenes: list[Scene], texture: str) -> dict[str,
     """Share of clips with the texture, and of those that keep each of the words and all of them."""
     readings = [read_clip(images) for images in clips]
     kept = accuracy(readings, scenes, LOOKS)
-    return {"texture": sum(reading.texture == texture for reading in readings) / len(clips),
-            **{name: kept[name] for name in LOOKS}, "looks": kept["all"], "n": len(clips)}
+    return {
+        "texture": sum(reading.texture == texture for reading in readings) / len(clips),
+        **{name: kept[name] for name in LOOKS},
+        "looks": kept["all"],
+        "n": len(clips),
+    }

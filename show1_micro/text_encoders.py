@@ -1,8 +1,11 @@
-"""The micro cascade's two text encoders. They are constructed, not trained, and frozen in training as Show-1's are.
+"""The micro cascade's two text encoders. They are constructed, not trained, and frozen in training
+as Show-1's are.
 
-T5: every meaning of the world has a direction of its own, synonyms share it, filler words share one that attention
-drops. The only attention layer averages over the real tokens, so that every position, pads too, carries the sum of
-the meanings: the UNet pools all 77 positions without a mask, and ten words would drown among the pads otherwise.
+T5: every meaning of the world has a direction of its own, synonyms share it, filler words share one
+that attention drops. The only attention layer averages over the real tokens, so that every
+position, pads too, carries the sum of
+the meanings: the UNet pools all 77 positions without a mask, and ten words would drown among the
+    pads otherwise.
 """
 
 from __future__ import annotations
@@ -17,7 +20,9 @@ _GAIN = 12.0  # about the number of tokens in a caption: turns the mean over tok
 
 
 def t5_weights(seed: int = 0) -> dict[str, Tensor]:
-    """State dict of the T5 encoder, float32. Its function does not depend on training, its directions on `seed`."""
+    """State dict of the T5 encoder, float32. Its function does not depend on training, its
+    directions on `seed`.
+    """
     config = t5_config()
     basis = _orthogonal(TEXT_WIDTH, seed) * TEXT_WIDTH**0.5
     meanings = basis[: len(SYNONYMS)] / TEXT_WIDTH**0.5  # rows of unit length
@@ -25,22 +30,28 @@ def t5_weights(seed: int = 0) -> dict[str, Tensor]:
     prefix = "encoder.block.0.layer"
     embedding = _embedding(basis)
     return {
-        "shared.weight": embedding, "encoder.embed_tokens.weight": embedding,
+        "shared.weight": embedding,
+        "encoder.embed_tokens.weight": embedding,
         f"{prefix}.0.SelfAttention.q.weight": torch.zeros(inner, TEXT_WIDTH),
         f"{prefix}.0.SelfAttention.k.weight": torch.zeros(inner, TEXT_WIDTH),
         f"{prefix}.0.SelfAttention.v.weight": meanings.T @ meanings,
         f"{prefix}.0.SelfAttention.o.weight": _GAIN * torch.eye(TEXT_WIDTH, inner),
-        f"{prefix}.0.SelfAttention.relative_attention_bias.weight": torch.zeros(32, config["num_heads"]),
+        f"{prefix}.0.SelfAttention.relative_attention_bias.weight": torch.zeros(
+            32, config["num_heads"]
+        ),
         f"{prefix}.0.layer_norm.weight": torch.ones(TEXT_WIDTH),
         f"{prefix}.1.DenseReluDense.wi_0.weight": torch.zeros(config["d_ff"], TEXT_WIDTH),
         f"{prefix}.1.DenseReluDense.wi_1.weight": torch.zeros(config["d_ff"], TEXT_WIDTH),
         f"{prefix}.1.DenseReluDense.wo.weight": torch.zeros(TEXT_WIDTH, config["d_ff"]),
         f"{prefix}.1.layer_norm.weight": torch.ones(TEXT_WIDTH),
-        "encoder.final_layer_norm.weight": torch.ones(TEXT_WIDTH)}
+        "encoder.final_layer_norm.weight": torch.ones(TEXT_WIDTH),
+    }
 
 
 def _embedding(basis: Tensor) -> Tensor:
-    """Token embeddings (vocabulary, width): a row of `basis` for each meaning and special, one for all fillers."""
+    """Token embeddings (vocabulary, width): a row of `basis` for each meaning and special, one for
+    all fillers.
+    """
     count = len(SYNONYMS)
     ids = t5_word_ids()
     table = basis[count].repeat(len(T5_PIECES), 1)
@@ -65,15 +76,27 @@ def clip_weights(seed: int = 0) -> dict[str, Tensor]:
     def random(*shape: int, scale: float) -> Tensor:
         return scale * torch.randn(*shape, generator=generator)
 
-    weights = {"embeddings.token_embedding.weight": random(config["vocab_size"], width, scale=1.0),
-               "embeddings.position_embedding.weight": random(config["max_position_embeddings"], width, scale=0.1),
-               "final_layer_norm.weight": torch.ones(width), "final_layer_norm.bias": torch.zeros(width)}
-    shapes = {**{f"self_attn.{name}_proj": (width, width) for name in "qkv"}, "self_attn.out_proj": (width, width),
-              "mlp.fc1": (inner, width), "mlp.fc2": (width, inner)}
+    weights = {
+        "embeddings.token_embedding.weight": random(config["vocab_size"], width, scale=1.0),
+        "embeddings.position_embedding.weight": random(
+            config["max_position_embeddings"], width, scale=0.1
+        ),
+        "final_layer_norm.weight": torch.ones(width),
+        "final_layer_norm.bias": torch.zeros(width),
+    }
+    shapes = {
+        **{f"self_attn.{name}_proj": (width, width) for name in "qkv"},
+        "self_attn.out_proj": (width, width),
+        "mlp.fc1": (inner, width),
+        "mlp.fc2": (width, inner),
+    }
     for layer in range(config["num_hidden_layers"]):
         prefix = f"encoder.layers.{layer}"
         for norm in ("layer_norm1", "layer_norm2"):
-            weights |= {f"{prefix}.{norm}.weight": torch.ones(width), f"{prefix}.{norm}.bias": torch.zeros(width)}
+            weights |= {
+                f"{prefix}.{norm}.weight": torch.ones(width),
+                f"{prefix}.{norm}.bias": torch.zeros(width),
+            }
         for name, (rows, columns) in shapes.items():
             weights[f"{prefix}.{name}.weight"] = random(rows, columns, scale=columns**-0.5)
             weights[f"{prefix}.{name}.bias"] = torch.zeros(rows)

@@ -1,7 +1,8 @@
 """The words of the micro world and the tokenizer files that split text into them.
 
-Both tokenizers are word level: a word of the list is one token, anything else becomes the unknown token (T5)
-or falls apart into bytes (CLIP). The files are the ones that transformers' T5Tokenizer and CLIPTokenizer read.
+Both tokenizers are word level: a word of the list is one token, anything else becomes the unknown
+token (T5) or falls apart into bytes (CLIP). The files are the ones that transformers' T5Tokenizer
+and CLIPTokenizer read.
 """
 
 from __future__ import annotations
@@ -30,10 +31,41 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "striped": ("striped",),
     "checkered": ("checkered", "chequered", "checked"),
 }
-FILLERS = ("a", "an", "the", "moving", "moves", "going", "goes", "to", "on", "in", "over", "with", "and", "is",
-           "background", "video", "of", "low", "resolution", "blur", "cyan", "magenta", "orange", "purple", "still",
-           "growing", "shrinking", "star", "ring", "cross")
-WORDS = tuple(dict.fromkeys([word for group in SYNONYMS.values() for word in group] + list(FILLERS)))
+FILLERS = (
+    "a",
+    "an",
+    "the",
+    "moving",
+    "moves",
+    "going",
+    "goes",
+    "to",
+    "on",
+    "in",
+    "over",
+    "with",
+    "and",
+    "is",
+    "background",
+    "video",
+    "of",
+    "low",
+    "resolution",
+    "blur",
+    "cyan",
+    "magenta",
+    "orange",
+    "purple",
+    "still",
+    "growing",
+    "shrinking",
+    "star",
+    "ring",
+    "cross",
+)
+WORDS = tuple(
+    dict.fromkeys([word for group in SYNONYMS.values() for word in group] + list(FILLERS))
+)
 
 T5_SPECIALS = ("<pad>", "</s>", "<unk>")
 T5_PIECES = (*T5_SPECIALS, "\u2581", ",", ".", *("\u2581" + word for word in WORDS))
@@ -47,15 +79,26 @@ def t5_word_ids() -> dict[str, int]:
 
 
 def write_t5_tokenizer(folder: Path) -> None:
-    """Write `spiece.model`, `tokenizer.json` (needs no protobuf to be read) and their two json companions."""
+    """Write `spiece.model`, `tokenizer.json` (needs no protobuf to be read) and their two json
+    companions.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "spiece.model").write_bytes(_sentencepiece_model())
     _write_json(folder / "tokenizer.json", _fast_tokenizer())
     specials = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
     _write_json(folder / "special_tokens_map.json", specials)
-    _write_json(folder / "tokenizer_config.json", {
-        "additional_special_tokens": [], "clean_up_tokenization_spaces": True, "extra_ids": 0, **specials,
-        "model_max_length": T5_MAX_LENGTH, "sp_model_kwargs": {}, "tokenizer_class": "T5Tokenizer"})
+    _write_json(
+        folder / "tokenizer_config.json",
+        {
+            "additional_special_tokens": [],
+            "clean_up_tokenization_spaces": True,
+            "extra_ids": 0,
+            **specials,
+            "model_max_length": T5_MAX_LENGTH,
+            "sp_model_kwargs": {},
+            "tokenizer_class": "T5Tokenizer",
+        },
+    )
 
 
 def write_clip_tokenizer(folder: Path) -> None:
@@ -65,11 +108,23 @@ def write_clip_tokenizer(folder: Path) -> None:
     _write_json(folder / "vocab.json", vocabulary)
     lines = ["#version: 0.2", *(f"{left} {right}" for left, right in merges)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    specials = {"bos_token": CLIP_BOS, "eos_token": CLIP_EOS, "pad_token": "!", "unk_token": CLIP_EOS}
+    specials = {
+        "bos_token": CLIP_BOS,
+        "eos_token": CLIP_EOS,
+        "pad_token": "!",
+        "unk_token": CLIP_EOS,
+    }
     _write_json(folder / "special_tokens_map.json", specials)
-    _write_json(folder / "tokenizer_config.json", {
-        "clean_up_tokenization_spaces": True, "errors": "replace", "model_max_length": CLIP_LENGTH,
-        "tokenizer_class": "CLIPTokenizer", **specials})
+    _write_json(
+        folder / "tokenizer_config.json",
+        {
+            "clean_up_tokenization_spaces": True,
+            "errors": "replace",
+            "model_max_length": CLIP_LENGTH,
+            "tokenizer_class": "CLIPTokenizer",
+            **specials,
+        },
+    )
 
 
 def clip_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
@@ -82,7 +137,9 @@ def clip_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
 
 
 def _merges_for(words: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Train byte-pair merges until each word is a single piece; joining in this order is what BPE replays."""
+    """Train byte-pair merges until each word is a single piece; joining in this order is what BPE
+    replays.
+    """
     split = [[*word[:-1], word[-1] + "</w>"] for word in words]
     merges: list[tuple[str, str]] = []
     while pairs := Counter(pair for word in split for pair in zip(word, word[1:], strict=False)):
@@ -111,18 +168,44 @@ def _byte_letters() -> list[str]:
 
 def _fast_tokenizer() -> dict:
     """The same unigram model in the format of the tokenizers library."""
-    metaspace = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}
+    metaspace = {
+        "type": "Metaspace",
+        "replacement": "\u2581",
+        "prepend_scheme": "always",
+        "split": True,
+    }
     end = {"SpecialToken": {"id": "</s>", "type_id": 0}}
     sequences = [{"Sequence": {"id": name, "type_id": 0}} for name in "AB"]
-    template = {"type": "TemplateProcessing", "single": [sequences[0], end],
-                "pair": [sequences[0], end, sequences[1], end],
-                "special_tokens": {"</s>": {"id": "</s>", "ids": [1], "tokens": ["</s>"]}}}
-    added = [{"id": index, "content": piece, "single_word": False, "lstrip": False, "rstrip": False,
-              "normalized": False, "special": True} for index, piece in enumerate(T5_SPECIALS)]
+    template = {
+        "type": "TemplateProcessing",
+        "single": [sequences[0], end],
+        "pair": [sequences[0], end, sequences[1], end],
+        "special_tokens": {"</s>": {"id": "</s>", "ids": [1], "tokens": ["</s>"]}},
+    }
+    added = [
+        {
+            "id": index,
+            "content": piece,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": True,
+        }
+        for index, piece in enumerate(T5_SPECIALS)
+    ]
     vocabulary = [[piece, _score(index, piece)] for index, piece in enumerate(T5_PIECES)]
-    return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
-            "pre_tokenizer": metaspace, "post_processor": template, "decoder": metaspace,
-            "model": {"type": "Unigram", "unk_id": 2, "vocab": vocabulary, "byte_fallback": False}}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": None,
+        "pre_tokenizer": metaspace,
+        "post_processor": template,
+        "decoder": metaspace,
+        "model": {"type": "Unigram", "unk_id": 2, "vocab": vocabulary, "byte_fallback": False},
+    }
 
 
 def _score(index: int, piece: str) -> float:

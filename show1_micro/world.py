@@ -1,8 +1,10 @@
-"""The micro world: one coloured shape moving over a flat background, drawn from a description at any size and rate.
+"""The micro world: one coloured shape moving over a flat background, drawn from a description at
+any size and rate.
 
-Lengths are in units of the picture's side, times run from 0 (first frame) to 1 (last). A texture has exactly
-`TEXTURE_CYCLES` cycles a side: one a pixel of a keyframe, where it averages to nothing, and one every four pixels
-after super-resolution, so that only the caption can tell that stage what to draw.
+Lengths are in units of the picture's side, times run from 0 (first frame) to 1 (last). A texture
+has exactly `TEXTURE_CYCLES` cycles a side: one a pixel of a keyframe, where it averages to nothing,
+and one every four pixels after super-resolution, so that only the caption can tell that stage what
+to draw.
 """
 
 from __future__ import annotations
@@ -13,8 +15,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-COLOURS = {"red": (0.85, 0.20, 0.20), "green": (0.20, 0.70, 0.25), "blue": (0.20, 0.30, 0.85),
-           "yellow": (0.85, 0.80, 0.20)}
+COLOURS = {
+    "red": (0.85, 0.20, 0.20),
+    "green": (0.20, 0.70, 0.25),
+    "blue": (0.20, 0.30, 0.85),
+    "yellow": (0.85, 0.80, 0.20),
+}
 BACKGROUNDS = {"black": (0.10, 0.10, 0.10), "grey": (0.50, 0.50, 0.50), "white": (0.90, 0.90, 0.90)}
 SHAPES = ("circle", "square", "triangle")
 MOTIONS = {"right": (1.0, 0.0), "left": (-1.0, 0.0), "down": (0.0, 1.0), "up": (0.0, -1.0)}
@@ -23,7 +29,10 @@ TEXTURE_CYCLES = 16
 TEXTURE_CONTRAST = {"plain": 0.0, "striped": 0.13, "checkered": 0.18}
 RADIUS = (0.27, 0.33)
 TRAVEL = (0.30, 0.38)  # length of the path over a clip
-JITTER = (0.04, 0.10)  # how far the path's middle strays from the centre, along the motion and across it
+JITTER = (
+    0.04,
+    0.10,
+)  # how far the path's middle strays from the centre, along the motion and across it
 
 
 @dataclass(frozen=True)
@@ -46,9 +55,12 @@ class Scene:
         return f"a {surface}{self.colour} {self.shape} moving {self.motion} on a {self.background} background"
 
 
-def random_scene(generator: torch.Generator, held_out: bool | None = None,
-                 travel: tuple[float, float] = TRAVEL) -> Scene:
-    """A scene drawn evenly over all words. `held_out` True or False: only, or never, the unseen combinations."""
+def random_scene(
+    generator: torch.Generator, held_out: bool | None = None, travel: tuple[float, float] = TRAVEL
+) -> Scene:
+    """A scene drawn evenly over all words. `held_out` True or False: only, or never, the unseen
+    combinations.
+    """
     while True:
         scene = _draw(generator, travel)
         if held_out is None or is_held_out(scene) == held_out:
@@ -63,8 +75,17 @@ def _draw(generator: torch.Generator, travel: tuple[float, float]) -> Scene:
     motion = pick(tuple(MOTIONS))
     along, across = ((2 * numbers[i] - 1) * reach for i, reach in zip((0, 1), JITTER, strict=True))
     dx, dy = (along, across) if MOTIONS[motion][0] else (across, along)
-    return Scene(pick(SHAPES), pick(tuple(COLOURS)), motion, pick(tuple(BACKGROUNDS)), pick(TEXTURES),
-                 _between(RADIUS, numbers[2]), 0.5 + dx, 0.5 + dy, _between(travel, numbers[3]))
+    return Scene(
+        pick(SHAPES),
+        pick(tuple(COLOURS)),
+        motion,
+        pick(tuple(BACKGROUNDS)),
+        pick(TEXTURES),
+        _between(RADIUS, numbers[2]),
+        0.5 + dx,
+        0.5 + dy,
+        _between(travel, numbers[3]),
+    )
 
 
 def _between(limits: tuple[float, float], fraction: float) -> float:
@@ -72,9 +93,14 @@ def _between(limits: tuple[float, float], fraction: float) -> float:
 
 
 def is_held_out(scene: Scene) -> bool:
-    """Whether training never shows this colour, shape and motion together (6 of 48; every word is seen)."""
-    place = (tuple(COLOURS).index(scene.colour) + 2 * SHAPES.index(scene.shape)
-             + 3 * tuple(MOTIONS).index(scene.motion))
+    """Whether training never shows this colour, shape and motion together (6 of 48; every word is
+    seen).
+    """
+    place = (
+        tuple(COLOURS).index(scene.colour)
+        + 2 * SHAPES.index(scene.shape)
+        + 3 * tuple(MOTIONS).index(scene.motion)
+    )
     return place % 8 == 0
 
 
@@ -83,12 +109,18 @@ def frame_times(frames: int) -> Tensor:
     return torch.linspace(0, 1, frames) if frames > 1 else torch.tensor([0.5])
 
 
-def render(scenes: list[Scene], times: Tensor, height: int, width: int,
-           places: tuple[Tensor, Tensor] | None = None) -> Tensor:
-    """Draw scenes: (B, F, H, W, 3) in [0, 1]. `times` is (F,), or (B, F) for times of each scene's own.
+def render(
+    scenes: list[Scene],
+    times: Tensor,
+    height: int,
+    width: int,
+    places: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """Draw scenes: (B, F, H, W, 3) in [0, 1]. `times` is (F,), or (B, F) for times of each scene's
+    own.
 
-    `places`: the centres' x and y (B, F), for paths that are none of the scenes' own. Edges are anti-aliased over one
-    pixel; the texture is damped as averaging over a pixel damps it.
+    `places`: the centres' x and y (B, F), for paths that are none of the scenes' own. Edges are
+    anti-aliased over one pixel; the texture is damped as averaging over a pixel damps it.
     """
     times = times.expand(len(scenes), -1) if times.dim() == 1 else times
     columns, rows = _grid(height, width)
@@ -102,14 +134,18 @@ def render(scenes: list[Scene], times: Tensor, height: int, width: int,
 
 def centres(scenes: list[Scene], times: Tensor) -> tuple[Tensor, Tensor]:
     """x and y of each shape's centre at `times` (B, F): two tensors (B, F)."""
-    path = torch.tensor([[scene.x, scene.y, *MOTIONS[scene.motion], scene.travel] for scene in scenes])
+    path = torch.tensor(
+        [[scene.x, scene.y, *MOTIONS[scene.motion], scene.travel] for scene in scenes]
+    )
     x, y, dx, dy, travel = path.T[..., None]
     moved = travel * (times - 0.5)
     return x + dx * moved, y + dy * moved
 
 
 def _grid(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Positions of the pixels' centres, (W,) and (H,); the shorter side runs from 0 to 1, about the same middle."""
+    """Positions of the pixels' centres, (W,) and (H,); the shorter side runs from 0 to 1, about the
+    same middle.
+    """
     side = min(height, width)
     columns = (torch.arange(width) + 0.5 - (width - side) / 2) / side
     rows = (torch.arange(height) + 0.5 - (height - side) / 2) / side
@@ -117,7 +153,9 @@ def _grid(height: int, width: int) -> tuple[Tensor, Tensor]:
 
 
 def coverage(scenes: list[Scene], x: Tensor, y: Tensor, pixel: float) -> Tensor:
-    """How much of each pixel the shape covers, in [0, 1], from offsets (B, ...) and the pixel's width."""
+    """How much of each pixel the shape covers, in [0, 1], from offsets (B, ...) and the pixel's
+    width.
+    """
     shape = (len(scenes),) + (1,) * (x.dim() - 1)
     radius = torch.tensor([scene.radius for scene in scenes]).view(shape)
     distance = torch.empty(torch.broadcast_shapes(x.shape, y.shape))
@@ -129,7 +167,9 @@ def coverage(scenes: list[Scene], x: Tensor, y: Tensor, pixel: float) -> Tensor:
 
 
 def signed_distance(shape: str, x: Tensor, y: Tensor, radius: Tensor | float) -> Tensor:
-    """Distance to a shape's edge, negative inside. `radius` is the circle's; the others have about its area."""
+    """Distance to a shape's edge, negative inside. `radius` is the circle's; the others have about
+    its area.
+    """
     if shape == "circle":
         return (x * x + y * y).sqrt() - radius
     if shape == "square":
@@ -144,10 +184,18 @@ def _ink(scenes: list[Scene], columns: Tensor, rows: Tensor) -> Tensor:
     The texture stands still like a pattern cast on the picture while the shape moves through it.
     """
     damping = float(torch.sinc(torch.tensor(TEXTURE_CYCLES / min(len(columns), len(rows)))))
-    across, along = ((2 * math.pi * TEXTURE_CYCLES * axis).sin() * damping for axis in (columns, rows))
+    across, along = (
+        (2 * math.pi * TEXTURE_CYCLES * axis).sin() * damping for axis in (columns, rows)
+    )
     stripes = along[:, None].expand(-1, len(across))
-    patterns = {"plain": torch.zeros_like(stripes), "striped": stripes, "checkered": stripes * across}
-    shade = torch.stack([TEXTURE_CONTRAST[scene.texture] * patterns[scene.texture] for scene in scenes])
+    patterns = {
+        "plain": torch.zeros_like(stripes),
+        "striped": stripes,
+        "checkered": stripes * across,
+    }
+    shade = torch.stack(
+        [TEXTURE_CONTRAST[scene.texture] * patterns[scene.texture] for scene in scenes]
+    )
     colour = torch.tensor([COLOURS[scene.colour] for scene in scenes])[:, None, None, None]
     return (colour + shade[:, None, ..., None]).clamp(0, 1)
 

@@ -1,10 +1,13 @@
 """What every test shares: one thread for torch, and where things lie."""
+
 import os
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")       # spinning OpenMP threads: one is fastest on a shared machine
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # spinning OpenMP threads: one is fastest on a shared machine
 os.environ.setdefault("MKL_NUM_THREADS", "1")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")        # nothing may be downloaded
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing may be downloaded
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

@@ -1,7 +1,8 @@
-"""The recorded reference: what the original Show-1 computes on tiny models (tests/goldens/README.md).
+"""The recorded reference: what the original Show-1 computes on tiny models
+(tests/goldens/README.md).
 
-The packed set of tests/goldens is unpacked once per process, to a temporary folder. SHOW1_REFERENCE names a folder with
-the full set (with sr2/ in it), to be used in its place.
+The packed set of tests/goldens is unpacked once per process, to a temporary folder. SHOW1_REFERENCE
+names a folder with the full set (with sr2/ in it), to be used in its place.
 
     @pytest.mark.parametrize("case", cases("a"), ids=case_id)
     def test_forward(case):
@@ -24,7 +25,9 @@ from safetensors.torch import load_file
 
 INDEX = "goldens/INDEX.json"
 SETS = ("sr2",)  # recorded later; each with an index of its own
-SHARED = {"show-1-sr2-own": ("show-1-sr2", ("vae", "text_encoder", "tokenizer"))}  # model -> whose parts it has
+SHARED = {
+    "show-1-sr2-own": ("show-1-sr2", ("vae", "text_encoder", "tokenizer"))
+}  # model -> whose parts it has
 
 _GOLDENS = Path(__file__).parent / "goldens"
 _CASCADE = ("show-1-base", "show-1-interpolation", "IF-II-L-v1.0", "show-1-sr1", "show-1-sr2")
@@ -99,7 +102,8 @@ def case_id(case: dict[str, Any]) -> str:
 def golden(case: dict[str, Any]) -> dict[str, Any]:
     """The recorded tensors ("in.*", "out.*", "act.*") of a case; of a .json file its content.
 
-    The arguments are in case["params"]. A tensor named in case["left_out"] is not in the packed set.
+    The arguments are in case["params"]. A tensor named in case["left_out"] is not in the packed
+    set.
     """
     path = reference_root() / "goldens" / case["file"]
     return json.loads(path.read_text("utf-8")) if path.suffix == ".json" else load_file(path)
@@ -114,17 +118,38 @@ def tolerance(case: dict[str, Any], name: str) -> float:
 def _index() -> dict[str, Any]:
     """All sets' entries."""
     paths = [reference_root() / index_of(part) for part in ("", *SETS)]
-    return {"cases": [case for path in paths if path.is_file()
-                      for case in json.loads(path.read_text("utf-8"))["cases"]]}
+    return {
+        "cases": [
+            case
+            for path in paths
+            if path.is_file()
+            for case in json.loads(path.read_text("utf-8"))["cases"]
+        ]
+    }
 
 
 def _is_there(case: dict[str, Any]) -> bool:
-    models = _CASCADE if case["model"] == "all" else () if case["model"] in _NO_MODEL else (case["model"],)
-    return (reference_root() / "goldens" / case["file"]).is_file() and all(map(_has_weights, models))
+    models = (
+        _CASCADE
+        if case["model"] == "all"
+        else ()
+        if case["model"] in _NO_MODEL
+        else (case["model"],)
+    )
+    return (reference_root() / "goldens" / case["file"]).is_file() and all(
+        map(_has_weights, models)
+    )
 
 
 def _has_weights(model: str) -> bool:
     """True if the model's UNet weights are there, or the folder is of a scheduler alone."""
     folders = [reference_root() / place / model for place in ("models", "models-variants")]
-    return any(folder.is_dir() and (not (folder / "unet").is_dir() or any((folder / "unet").glob("*.safetensors"))
-                                    or any((folder / "unet").glob("*.bin"))) for folder in folders)
+    return any(
+        folder.is_dir()
+        and (
+            not (folder / "unet").is_dir()
+            or any((folder / "unet").glob("*.safetensors"))
+            or any((folder / "unet").glob("*.bin"))
+        )
+        for folder in folders
+    )

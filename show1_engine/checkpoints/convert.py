@@ -16,19 +16,24 @@ from .read import FORMAT, METADATA_KEY, Checkpoint, read_checkpoint
 
 
 def convert(source: Path, target: Path, dtype: torch.dtype | None = None) -> None:
-    """Write the model in `source` (a folder, or a single file of ours) to the .safetensors file `target`.
+    """Write the model in `source` (a folder, or a single file of ours) to the .safetensors file
+    `target`.
 
-    Keys are "unet.*" and "vae.*"; the configs go into the header, so the file stands alone. Floating weights are
-    stored as `dtype` (None: as they are). `target` appears only when it is complete; an older one is replaced.
-    Raises CheckpointError (source damaged, target not writable) or InputError (target, dtype).
+    Keys are "unet.*" and "vae.*"; the configs go into the header, so the file stands alone.
+    Floating weights are stored as `dtype` (None: as they are). `target` appears only when it is
+    complete; an older one is replaced. Raises CheckpointError (source damaged, target not writable)
+    or InputError (target, dtype).
     """
     source, target = Path(source), Path(target)
     _check_target(source, target)
     if dtype is not None and not dtype.is_floating_point:
         raise InputError(f"Weights cannot be stored as {dtype}. Use float32, float16 or bfloat16.")
     checkpoint = read_checkpoint(source)
-    weights = {f"{part}.{key}": _as(value, dtype, key) for part in _parts(checkpoint)
-               for key, value in checkpoint.weights(part)[0].items()}
+    weights = {
+        f"{part}.{key}": _as(value, dtype, key)
+        for part in _parts(checkpoint)
+        for key, value in checkpoint.weights(part)[0].items()
+    }
     _write(_apart(weights), _metadata(checkpoint), target)
 
 
@@ -37,9 +42,14 @@ def _parts(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 
 def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
-    configs = {"format": FORMAT, "kind": checkpoint.kind, "unet": checkpoint.unet_config,
-               "scheduler": checkpoint.scheduler_config, "noising": checkpoint.noising_config,
-               "vae": checkpoint.vae_config}
+    configs = {
+        "format": FORMAT,
+        "kind": checkpoint.kind,
+        "unet": checkpoint.unet_config,
+        "scheduler": checkpoint.scheduler_config,
+        "noising": checkpoint.noising_config,
+        "vae": checkpoint.vae_config,
+    }
     if checkpoint.kind == LATENT_EXPERT:  # what a folder's name says, kept under any file name
         configs["trained"] = checkpoint.trained
     return {"format": "pt", METADATA_KEY: json.dumps(configs)}
@@ -50,12 +60,16 @@ def _as(value: Tensor, dtype: torch.dtype | None, key: str) -> Tensor:
         return value.contiguous()
     cast = value.to(dtype).contiguous()
     if bool(value.isfinite().all()) and not bool(cast.isfinite().all()):
-        raise InputError(f"The weights of {key} are too large for {dtype}. Use bfloat16 or float32.")
+        raise InputError(
+            f"The weights of {key} are too large for {dtype}. Use bfloat16 or float32."
+        )
     return cast
 
 
 def _apart(weights: Weights) -> Weights:
-    """The same tensors without common memory: a pickle may hold views of one another, a safetensors file may not."""
+    """The same tensors without common memory: a pickle may hold views of one another, a safetensors
+    file may not.
+    """
     apart, end = {}, 0
     for key, value in sorted(weights.items(), key=lambda item: item[1].data_ptr()):
         overlaps = value.data_ptr() < end
@@ -66,7 +80,10 @@ def _apart(weights: Weights) -> Weights:
 
 def _check_target(source: Path, target: Path) -> None:
     if target.suffix != ".safetensors" or target.is_dir():
-        raise InputError(f"'{target}' is not a .safetensors file name. Give one, such as show-1-base.safetensors.")
+        raise InputError(
+            f"'{target}' is not a .safetensors file name. Give one, such as "
+            "show-1-base.safetensors."
+        )
     if not target.parent.is_dir():
         raise InputError(f"The folder '{target.parent}' does not exist. Create it first.")
     if target.exists() and source.exists() and target.samefile(source):

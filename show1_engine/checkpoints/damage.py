@@ -1,7 +1,7 @@
 """Why a file cannot be read, in words: what it is instead, and the way out.
 
-Every function here returns the rest of a sentence that begins with the file's name. They look at the first
-bytes and at the size only, and are called after a reader has refused the file.
+Every function here returns the rest of a sentence that begins with the file's name. They look at
+the first bytes and at the size only, and are called after a reader has refused the file.
 """
 
 import re
@@ -33,8 +33,10 @@ def of_pickle(path: Path, error: Exception) -> str:
     """What is wrong with a .bin file that torch's weights-only reader refuses with `error`."""
     code = re.search(r"GLOBAL ([\w.]+)", str(error))
     if code:
-        return (f"was not opened: besides weights it holds Python code to be run ({code[1]}). "
-                "Get the model as .safetensors, from a source you trust")
+        return (
+            f"was not opened: besides weights it holds Python code to be run ({code[1]}). "
+            "Get the model as .safetensors, from a source you trust"
+        )
     head, size = _look(path)
     known = _of_any(head, size)
     if known:
@@ -60,8 +62,11 @@ def _of_any(head: bytes, size: int) -> str | None:
     if head.startswith(b"version https://git-lfs"):
         return "is a git-lfs pointer, not the file it stands for. Run 'git lfs pull' in its repository, or download it"
     if re.match(rb"\s*<(!doctype|html|\?xml)", head, re.IGNORECASE):
-        return ("is a web page (HTML). The download got a page instead of the file: often the model needs a login "
-                "or its licence accepted first")
+        return (
+            "is a web page (HTML). The download got a page instead of the file: often the model "
+            "needs a login "
+            "or its licence accepted first"
+        )
     if not head.strip(b"\0"):
         return f"begins with nothing but zeros: its download has not finished. {_AGAIN}"
     return None

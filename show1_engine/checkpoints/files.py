@@ -1,4 +1,5 @@
-"""Weights and JSON out of files, safely: safetensors, or torch's weights-only reader, memory-mapped.
+"""Weights and JSON out of files, safely: safetensors, or torch's weights-only reader,
+memory-mapped.
 
 Every function raises CheckpointError, naming the file, what is wrong with it and what to do.
 """
@@ -24,15 +25,29 @@ from .header import HeaderError, read_header
 
 Weights = dict[str, Tensor]
 
-# Published files stay far below: configs of 4 kB, indices of 300 kB, tensor headers of 300 kB, pickles of 500 kB.
+# Published files stay far below: configs of 4 kB, indices of 300 kB, tensor headers of 300 kB,
+# pickles of 500 kB.
 JSON_LIMIT = 4 * 2**20
 _PICKLE_LIMIT = 16 * 2**20  # bytes of a pickle beside its tensors
 _PICKLE_STEPS = 500_000  # of the machine that reads pickles; a tensor takes about 25
 
 # What the weights-only reader raises on bytes that are no pickle, or a broken one.
-_BROKEN_PICKLE = (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, LookupError, AttributeError,
-                  TypeError, AssertionError, ArithmeticError, RecursionError, NotImplementedError, struct.error,
-                  zipfile.BadZipFile)
+_BROKEN_PICKLE = (
+    pickle.UnpicklingError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    AssertionError,
+    ArithmeticError,
+    RecursionError,
+    NotImplementedError,
+    struct.error,
+    zipfile.BadZipFile,
+)
 
 
 def read_json(path: Path, limit: int = JSON_LIMIT) -> dict[str, Any]:
@@ -49,27 +64,32 @@ def read_json(path: Path, limit: int = JSON_LIMIT) -> dict[str, Any]:
     return value
 
 
-def read_weights(folder: Path, stems: tuple[str, ...], prefer_fp16: bool = False) -> tuple[Weights, Path]:
+def read_weights(
+    folder: Path, stems: tuple[str, ...], prefer_fp16: bool = False
+) -> tuple[Weights, Path]:
     """Name -> memory-mapped tensor, and the file (or shard index) they came from.
 
-    Looks in `folder` for each stem as .safetensors, then as .bin, each whole or in shards, plain before .fp16
-    (`prefer_fp16`: after).
+    Looks in `folder` for each stem as .safetensors, then as .bin, each whole or in shards, plain
+    before .fp16 (`prefer_fp16`: after).
     """
     path = weights_file(folder, stems, prefer_fp16)
     return (read_shards(path) if path.suffix == ".json" else read_file(path)), path
 
 
 def weights_file(folder: Path, stems: tuple[str, ...], prefer_fp16: bool = False) -> Path:
-    """The file (or shard index) that `read_weights` reads. CheckpointError if there is none, or if it is of a form that
-    this PyTorch cannot read safely."""
+    """The file (or shard index) that `read_weights` reads. CheckpointError if there is none, or if
+    it is of a form that this PyTorch cannot read safely.
+    """
     for name in _candidates(stems, prefer_fp16):
         path = folder / name
         if path.is_file():
             if ".safetensors" not in name:
                 require_safe_pickles(path)
             return path
-    raise CheckpointError(f"'{folder}' holds no weights{_instead(folder)}. "
-                          f"Copy {stems[0]}.safetensors (or .bin, or all shards and their index) into it.")
+    raise CheckpointError(
+        f"'{folder}' holds no weights{_instead(folder)}. "
+        f"Copy {stems[0]}.safetensors (or .bin, or all shards and their index) into it."
+    )
 
 
 def read_file(path: Path) -> Weights:
@@ -83,7 +103,11 @@ def read_safetensors(path: Path, prefix: str = "") -> Weights:
     try:
         read_header(path)
         with safe_open(path, framework="pt", device="cpu") as file:
-            return {name[len(prefix):]: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}
+            return {
+                name[len(prefix) :]: file.get_tensor(name)
+                for name in file.keys()
+                if name.startswith(prefix)
+            }
     except OSError as error:
         raise unreadable(path, error) from error
     except (SafetensorError, HeaderError, RuntimeError, ValueError, TypeError) as error:
@@ -91,16 +115,23 @@ def read_safetensors(path: Path, prefix: str = "") -> Weights:
 
 
 def read_pickle(path: Path) -> Weights:
-    """The tensors of a torch pickle, by torch's weights-only reader: code inside is refused, never run."""
+    """The tensors of a torch pickle, by torch's weights-only reader: code inside is refused, never
+    run.
+    """
     content = read_any_pickle(path)
-    if not isinstance(content, dict) or not all(isinstance(name, str) and is_plain(value)
-                                                for name, value in content.items()):
-        raise CheckpointError(f"'{path}' holds no weights by name, but something else. Use the model's own file.")
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and is_plain(value) for name, value in content.items()
+    ):
+        raise CheckpointError(
+            f"'{path}' holds no weights by name, but something else. Use the model's own file."
+        )
     return content
 
 
 def read_any_pickle(path: Path) -> Any:
-    """What a torch pickle holds, by the weights-only reader: tensors and plain values in any arrangement."""
+    """What a torch pickle holds, by the weights-only reader: tensors and plain values in any
+    arrangement.
+    """
     require(path)
     require_safe_pickles(path)
     try:
@@ -122,20 +153,29 @@ def pickles_are_safe() -> bool:
 def require_safe_pickles(path: Path) -> None:
     """CheckpointError, naming the file, unless this PyTorch reads pickles safely."""
     if not pickles_are_safe():
-        raise CheckpointError(f"'{path}' was not opened: PyTorch {torch.__version__} cannot read pickles safely. "
-                              "Update to PyTorch 2.6 or later, or get the model as .safetensors.")
+        raise CheckpointError(
+            f"'{path}' was not opened: PyTorch {torch.__version__} cannot read pickles safely. "
+            "Update to PyTorch 2.6 or later, or get the model as .safetensors."
+        )
 
 
 def is_plain(value: object) -> bool:
     """Whether a value out of a file is a tensor of real numbers that holds all of them in memory."""
-    return (isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
-            and not value.is_quantized and not value.is_complex()
-            and value.numel() * value.element_size() <= value.untyped_storage().nbytes())
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+        and not value.is_complex()
+        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    )
 
 
 def _bounded(path: Path) -> bool:
-    """Whether a pickle is an archive, after a look at how much work it is to read: a few megabytes of brackets would
-    take minutes, and a compressed archive may unfold to anything. Raises what the readers of such files raise."""
+    """Whether a pickle is an archive, after a look at how much work it is to read: a few megabytes
+    of brackets would take minutes, and a compressed archive may unfold to anything. Raises what the
+    readers of such files raise.
+    """
     with path.open("rb") as file:
         zipped = file.read(2) == b"PK"  # the format before PyTorch 1.6 cannot be mapped
         file.seek(0)
@@ -145,9 +185,11 @@ def _bounded(path: Path) -> bool:
     with zipfile.ZipFile(path) as archive:
         inside = archive.infolist()
         if any(item.compress_type != zipfile.ZIP_STORED for item in inside):
-            raise CheckpointError(f"'{path}' is compressed, which torch's own files are not. Get "
-                                  "the model as "
-                                  ".safetensors.")
+            raise CheckpointError(
+                f"'{path}' is compressed, which torch's own files are not. Get "
+                "the model as "
+                ".safetensors."
+            )
         for item in inside:
             if item.filename.endswith("data.pkl"):
                 if item.file_size > _PICKLE_LIMIT:
@@ -164,9 +206,11 @@ def _count_steps(path: Path, file: IO[bytes], pickles: int) -> None:
 
 
 def _too_much(path: Path) -> CheckpointError:
-    return CheckpointError(f"'{path}' was not opened: what it holds beside tensors is more than "
-                           "any model has. Get the "
-                           "model as .safetensors, from a source you trust.")
+    return CheckpointError(
+        f"'{path}' was not opened: what it holds beside tensors is more than "
+        "any model has. Get the "
+        "model as .safetensors, from a source you trust."
+    )
 
 
 def read_shards(index: Path) -> Weights:
@@ -174,30 +218,37 @@ def read_shards(index: Path) -> Weights:
     places = _shards_of(index)
     missing = sorted({name for name in places.values() if not (index.parent / name).is_file()})
     if missing:
-        raise CheckpointError(f"'{index}' needs {first_few(missing)} beside it. Download the missing shards.")
+        raise CheckpointError(
+            f"'{index}' needs {first_few(missing)} beside it. Download the missing shards."
+        )
     weights: Weights = {}
     for name in sorted(set(places.values())):
         shard = read_file(index.parent / name)
         wanted = [key for key, place in places.items() if place == name]
         absent = [key for key in wanted if key not in shard]
         if absent:
-            raise CheckpointError(f"'{index}' says that {first_few(absent)} is in '{name}', but it is not. "
-                                  "Index and shards are of different models: download both again.")
+            raise CheckpointError(
+                f"'{index}' says that {first_few(absent)} is in '{name}', but it is not. "
+                "Index and shards are of different models: download both again."
+            )
         weights.update((key, shard[key]) for key in wanted)
     return weights
 
 
 def _shards_of(index: Path) -> dict[str, str]:
-    """Tensor name -> file name. Only plain names of the index's own kind are let through: an index cannot reach
-    out of its folder, nor lead from a .safetensors index to a pickle."""
+    """Tensor name -> file name. Only plain names of the index's own kind are let through: an index
+    cannot reach out of its folder, nor lead from a .safetensors index to a pickle.
+    """
     places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise CheckpointError(f"'{index}' has no weight_map. Download it again.")
     kind = ".safetensors" if ".safetensors." in index.name else ".bin"
     for name in places.values():
         if not isinstance(name, str) or not name.endswith(kind) or any(c in name for c in "/\\:\0"):
-            raise CheckpointError(f"'{index}' names the shard {name!r}, which is not a {kind} file in its own "
-                                  "folder. Get the index from a source you trust.")
+            raise CheckpointError(
+                f"'{index}' names the shard {name!r}, which is not a {kind} file in its own "
+                "folder. Get the index from a source you trust."
+            )
     return places
 
 
@@ -207,7 +258,8 @@ def _candidates(stems: tuple[str, ...], prefer_fp16: bool) -> Iterator[str]:
             for stem in stems:
                 yield f"{stem}{variant}{kind}"
                 yield f"{stem}{variant}{kind}.index.json"
-                yield f"{stem}{kind}.index{variant}.json"  # diffusers' and transformers' place for the variant
+                # diffusers' and transformers' place for the variant
+                yield f"{stem}{kind}.index{variant}.json"
 
 
 def require(path: Path, limit: int | None = None) -> None:
@@ -215,11 +267,15 @@ def require(path: Path, limit: int | None = None) -> None:
     if path.is_dir():
         raise CheckpointError(f"'{path}' is a folder; a file was expected.")
     if not path.is_file():
-        raise CheckpointError(f"'{path}' is missing. Download it, or copy the whole model folder again.")
+        raise CheckpointError(
+            f"'{path}' is missing. Download it, or copy the whole model folder again."
+        )
     if limit is not None and path.stat().st_size > limit:
-        raise CheckpointError(f"'{path}' has {path.stat().st_size:,} bytes; such a file has at "
-                              f"most {limit:,}. It is "
-                              "not the model's own: download it again.")
+        raise CheckpointError(
+            f"'{path}' has {path.stat().st_size:,} bytes; such a file has at "
+            f"most {limit:,}. It is "
+            "not the model's own: download it again."
+        )
 
 
 def unreadable(path: Path, error: OSError) -> CheckpointError:
@@ -228,7 +284,9 @@ def unreadable(path: Path, error: OSError) -> CheckpointError:
 
 
 def _instead(folder: Path) -> str:
-    """What a folder without weights holds, for the message: a half-finished download has a telling name."""
+    """What a folder without weights holds, for the message: a half-finished download has a telling
+    name.
+    """
     if not folder.is_dir():
         return " (there is no such folder)"
     names = sorted(entry.name for entry in folder.iterdir() if entry.name != "config.json")

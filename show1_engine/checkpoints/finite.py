@@ -1,4 +1,6 @@
-"""Weights are looked at once, when they are read: one that is not finite would make every frame NaN."""
+"""Weights are looked at once, when they are read: one that is not finite would make every frame
+NaN.
+"""
 
 import math
 
@@ -12,22 +14,30 @@ _AT_ONCE = 2**24  # values; float8 is looked at in float32
 
 
 def check_finite(value: Tensor, file: str, key: str, dtype: torch.dtype | None = None) -> None:
-    """CheckpointError naming `file` and `key` if a value is NaN, infinite or beyond LARGEST, or beyond what `dtype`
-    holds. One pass over the values, without a copy."""
+    """CheckpointError naming `file` and `key` if a value is NaN, infinite or beyond LARGEST, or
+    beyond what `dtype` holds. One pass over the values, without a copy.
+    """
     if not value.is_floating_point() or value.numel() == 0:
         return
     largest = _largest(value)
     if not largest <= LARGEST:  # NaN neither
-        what = ("NaN or infinite values" if not math.isfinite(largest) else "values as large as "
-                                                                            f"{largest:.3g}")
-        raise CheckpointError(f"{file} has {what} in '{key}', so every frame would be spoiled. The "
-                              "file is damaged, or "
-                              "its training went wrong: download it again, or take another.")
+        what = (
+            "NaN or infinite values"
+            if not math.isfinite(largest)
+            else f"values as large as {largest:.3g}"
+        )
+        raise CheckpointError(
+            f"{file} has {what} in '{key}', so every frame would be spoiled. The "
+            "file is damaged, or "
+            "its training went wrong: download it again, or take another."
+        )
     most = torch.finfo(dtype or value.dtype).max
     if largest > most:
-        raise CheckpointError(f"{file} has values as large as {largest:.3g} in '{key}', and "
-                              f"{dtype} ends "
-                              f"at {most:.3g}. Choose the weight_dtype bf16 or fp32.")
+        raise CheckpointError(
+            f"{file} has values as large as {largest:.3g} in '{key}', and "
+            f"{dtype} ends "
+            f"at {most:.3g}. Choose the weight_dtype bf16 or fp32."
+        )
 
 
 def _largest(value: Tensor) -> float:

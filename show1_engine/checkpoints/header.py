@@ -1,4 +1,6 @@
-"""The header of a safetensors file, read without mapping its weights (cheap enough for listing folders)."""
+"""The header of a safetensors file, read without mapping its weights (cheap enough for listing
+folders).
+"""
 
 import json
 from pathlib import Path
@@ -12,7 +14,9 @@ class HeaderError(ValueError):
 
 
 def read_header(path: Path) -> tuple[dict[str, Any], int]:
-    """The header (tensor name -> dtype, shape, data_offsets; "__metadata__") and where the data begins."""
+    """The header (tensor name -> dtype, shape, data_offsets; "__metadata__") and where the data
+    begins.
+    """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= _LIMIT:
@@ -31,8 +35,10 @@ def expected_size(path: Path) -> int:
     """Bytes that a safetensors file must have to hold every tensor its header names."""
     header, start = read_header(path)
     try:
-        return start + max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"),
-                           default=0)
+        return start + max(
+            (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"),
+            default=0,
+        )
     except (LookupError, TypeError) as error:
         raise HeaderError("the header names no offsets") from error
 

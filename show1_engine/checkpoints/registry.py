@@ -26,8 +26,9 @@ class DownloadError(Show1Error):
 class Published:
     """A model on the Hugging Face hub, and the part of its repository that the cascade uses.
 
-    `kind` is one of models.kinds, TEXT_ENCODER or TOKENIZER. `parts` are folders with a config and weights, `settings`
-    folders with small files only. `trained_on`: width of the frames that a latent expert was trained on, in pixels.
+    `kind` is one of models.kinds, TEXT_ENCODER or TOKENIZER. `parts` are folders with a config and
+    weights, `settings` folders with small files only. `trained_on`: width of the frames that a
+    latent expert was trained on, in pixels.
     """
 
     name: str  # of its folder in models/show1
@@ -50,54 +51,147 @@ class Published:
     @property
     def terms(self) -> str:
         """What a user has to know before anything is fetched."""
-        return " ".join(filter(None, (f"{self.repo} is published under {self.licence}", self.access, self.without)))
+        return " ".join(
+            filter(
+                None, (f"{self.repo} is published under {self.licence}", self.access, self.without)
+            )
+        )
 
     @property
     def access(self) -> str:
         """How to be let in to a gated repository; empty for a public one."""
         if not self.gated:
             return ""
-        return (f"It is gated: log in to huggingface.co, accept its licence on {self.page} and, where this runs, say "
-                "'hf auth login' (older: 'huggingface-cli login') or set HF_TOKEN.")
+        return (
+            f"It is gated: log in to huggingface.co, accept its licence on {self.page} and, where "
+            "this runs, say "
+            "'hf auth login' (older: 'huggingface-cli login') or set HF_TOKEN."
+        )
 
 
-_CC = ("CC BY-NC 4.0 (https://creativecommons.org/licenses/by-nc/4.0/): use and share it with credit, for "
-       "non-commercial purposes only.")
-_DEEPFLOYD = ("the DeepFloyd IF licence (https://huggingface.co/spaces/DeepFloyd/deepfloyd-if-license): for "
-              "non-commercial research only.")
+_CC = (
+    "CC BY-NC 4.0 (https://creativecommons.org/licenses/by-nc/4.0/): use and share it with credit, "
+    "for "
+    "non-commercial purposes only."
+)
+_DEEPFLOYD = (
+    "the DeepFloyd IF licence (https://huggingface.co/spaces/DeepFloyd/deepfloyd-if-license): for "
+    "non-commercial research only."
+)
 
 _EXPERT = {"parts": ("unet", "vae", "text_encoder"), "settings": ("scheduler", "tokenizer")}
 
-# Sizes as the repositories list their files, of the form that is chosen; "about": partly from parameter counts.
-PUBLISHED: dict[str, Published] = {item.name: item for item in (
-    Published("show-1-base", "showlab/show-1-base", KEYFRAMES, "keyframes", "3.45 GB", _CC),
-    Published("show-1-base-0.0", "showlab/show-1-base-0.0", KEYFRAMES, "keyframes, an earlier training",
-              "about 3.45 GB", _CC),
-    Published("show-1-interpolation", "showlab/show-1-interpolation", INTERPOLATION, "interpolation", "3.45 GB", _CC),
-    Published("show-1-sr1", "showlab/show-1-sr1", PIXEL_SR, "pixel super-resolution", "1.6 GB", _CC,
-              settings=("scheduler", "image_noising_scheduler")),
-    Published("show-1-sr2", "showlab/show-1-sr2", LATENT_EXPERT, "latent expert, with its VAE and text encoder",
-              "3.67 GB", _CC, trained_on=576, **_EXPERT),
-    Published("zeroscope_v2_XL", "cerspense/zeroscope_v2_XL", LATENT_EXPERT,
-              "another latent expert, made for 1024x576 and 24 frames or more", "about 3.7 GB", _CC, trained_on=1024,
-              **_EXPERT),
-    Published("zeroscope_v2_576w", "cerspense/zeroscope_v2_576w", LATENT_EXPERT,
-              "another latent expert, 576x320, for low strength", "about 3.7 GB", _CC, trained_on=576, **_EXPERT),
-    Published("text-to-video-ms-1.7b", "ali-vilab/text-to-video-ms-1.7b", LATENT_EXPERT,
-              "the ModelScope model that zeroscope comes from, 256x256", "about 3.7 GB", _CC, trained_on=256,
-              **_EXPERT),
-    Published("IF-II-L-v1.0", "DeepFloyd/IF-II-L-v1.0", FIRST_FRAME_SR, "first frame of the pixel super-resolution",
-              "2.5 to 5 GB", _DEEPFLOYD, settings=("scheduler", "image_noising_scheduler"), gated=True,
-              without="The cascade runs without it: connect a first frame from any upscaler to 'first_frame' of "
-                      "Show1PixelSR, or nothing at all."),
-    Published("t5-v1_1-xxl", "showlab/show-1-base", TEXT_ENCODER, "text encoder of the pixel stages", "19 GB", _CC,
-              parts=("text_encoder",), settings=("tokenizer",), top=(),
-              without="A t5xxl file (4.9 or 9.8 GB) in core CLIPLoader serves as well. "
-                      "(T5 v1.1 itself is Google's, under Apache 2.0.)"),
-    Published("t5-tokenizer", "showlab/show-1-base", TOKENIZER,
-              "T5's tokenizer, for a t5xxl file on the command line (--text-encoder)", "0.8 MB", _CC, parts=(),
-              settings=("tokenizer",), top=(), without="(T5 v1.1 itself is Google's, under Apache 2.0.)"),
-)}
+# Sizes as the repositories list their files, of the form that is chosen; "about": partly from
+# parameter counts.
+PUBLISHED: dict[str, Published] = {
+    item.name: item
+    for item in (
+        Published("show-1-base", "showlab/show-1-base", KEYFRAMES, "keyframes", "3.45 GB", _CC),
+        Published(
+            "show-1-base-0.0",
+            "showlab/show-1-base-0.0",
+            KEYFRAMES,
+            "keyframes, an earlier training",
+            "about 3.45 GB",
+            _CC,
+        ),
+        Published(
+            "show-1-interpolation",
+            "showlab/show-1-interpolation",
+            INTERPOLATION,
+            "interpolation",
+            "3.45 GB",
+            _CC,
+        ),
+        Published(
+            "show-1-sr1",
+            "showlab/show-1-sr1",
+            PIXEL_SR,
+            "pixel super-resolution",
+            "1.6 GB",
+            _CC,
+            settings=("scheduler", "image_noising_scheduler"),
+        ),
+        Published(
+            "show-1-sr2",
+            "showlab/show-1-sr2",
+            LATENT_EXPERT,
+            "latent expert, with its VAE and text encoder",
+            "3.67 GB",
+            _CC,
+            trained_on=576,
+            **_EXPERT,
+        ),
+        Published(
+            "zeroscope_v2_XL",
+            "cerspense/zeroscope_v2_XL",
+            LATENT_EXPERT,
+            "another latent expert, made for 1024x576 and 24 frames or more",
+            "about 3.7 GB",
+            _CC,
+            trained_on=1024,
+            **_EXPERT,
+        ),
+        Published(
+            "zeroscope_v2_576w",
+            "cerspense/zeroscope_v2_576w",
+            LATENT_EXPERT,
+            "another latent expert, 576x320, for low strength",
+            "about 3.7 GB",
+            _CC,
+            trained_on=576,
+            **_EXPERT,
+        ),
+        Published(
+            "text-to-video-ms-1.7b",
+            "ali-vilab/text-to-video-ms-1.7b",
+            LATENT_EXPERT,
+            "the ModelScope model that zeroscope comes from, 256x256",
+            "about 3.7 GB",
+            _CC,
+            trained_on=256,
+            **_EXPERT,
+        ),
+        Published(
+            "IF-II-L-v1.0",
+            "DeepFloyd/IF-II-L-v1.0",
+            FIRST_FRAME_SR,
+            "first frame of the pixel super-resolution",
+            "2.5 to 5 GB",
+            _DEEPFLOYD,
+            settings=("scheduler", "image_noising_scheduler"),
+            gated=True,
+            without="The cascade runs without it: connect a first frame from any upscaler to "
+            "'first_frame' of "
+            "Show1PixelSR, or nothing at all.",
+        ),
+        Published(
+            "t5-v1_1-xxl",
+            "showlab/show-1-base",
+            TEXT_ENCODER,
+            "text encoder of the pixel stages",
+            "19 GB",
+            _CC,
+            parts=("text_encoder",),
+            settings=("tokenizer",),
+            top=(),
+            without="A t5xxl file (4.9 or 9.8 GB) in core CLIPLoader serves as well. "
+            "(T5 v1.1 itself is Google's, under Apache 2.0.)",
+        ),
+        Published(
+            "t5-tokenizer",
+            "showlab/show-1-base",
+            TOKENIZER,
+            "T5's tokenizer, for a t5xxl file on the command line (--text-encoder)",
+            "0.8 MB",
+            _CC,
+            parts=(),
+            settings=("tokenizer",),
+            top=(),
+            without="(T5 v1.1 itself is Google's, under Apache 2.0.)",
+        ),
+    )
+}
 
 
 def published(name: str) -> Published:
@@ -108,10 +202,11 @@ def published(name: str) -> Published:
 
 
 def needed_files(item: Published, listing: Iterable[str]) -> list[str]:
-    """The paths in `listing` (all files of the repository, or of its copy on disk) that the cascade uses.
+    """The paths in `listing` (all files of the repository, or of its copy on disk) that the cascade
+    uses.
 
-    Of each part's weights one form: .safetensors before .bin, fp16 before full precision, whole before shards.
-    Raises DownloadError if something is missing.
+    Of each part's weights one form: .safetensors before .bin, fp16 before full precision, whole
+    before shards. Raises DownloadError if something is missing.
     """
     inside: dict[str, set[str]] = {}
     for path in map(PurePosixPath, listing):
@@ -123,21 +218,28 @@ def needed_files(item: Published, listing: Iterable[str]) -> list[str]:
         indices = {name for name in names if ".index." in name}
         small = sorted(name for name in names - indices if _SMALL.fullmatch(name))
         if not small or (folder in item.parts and not weights):
-            raise DownloadError(f"{item.repo} holds no {'weights' if small else 'files'} in {folder}/ that can be "
-                                f"used; look at {item.page}")
+            raise DownloadError(
+                f"{item.repo} holds no {'weights' if small else 'files'} in {folder}/ that can be "
+                f"used; look at {item.page}"
+            )
         chosen += [f"{folder}/{name}" for name in small + weights]
     return chosen
 
 
 def _weights(names: set[str]) -> list[str]:
-    """The best form of the weights among `names`: one file, or an index with all of its shards; empty if none."""
+    """The best form of the weights among `names`: one file, or an index with all of its shards;
+    empty if none.
+    """
     for kind in ("safetensors", "bin"):
         for variant in (".fp16", ""):
             for stem in _STEMS:
                 if f"{stem}{variant}.{kind}" in names:
                     return [f"{stem}{variant}.{kind}"]
                 shards = _shards(names, f"{stem}{variant}", kind)
-                for index in (f"{stem}{variant}.{kind}.index.json", f"{stem}.{kind}.index{variant}.json"):
+                for index in (
+                    f"{stem}{variant}.{kind}.index.json",
+                    f"{stem}.{kind}.index{variant}.json",
+                ):
                     if shards and index in names:
                         return [index, *shards]
     return []
@@ -151,10 +253,17 @@ def _shards(names: set[str], stem: str, kind: str) -> list[str]:
 
 
 def absent(found: Iterable[str], text_encoders: bool = False) -> list[str]:
-    """Labels for the published models (or text encoders) that are not among the names `found` on disk."""
+    """Labels for the published models (or text encoders) that are not among the names `found` on
+    disk.
+    """
     there = {name.rpartition("/")[2] for name in found if not name.startswith("micro/")}
-    return [item.name + ABSENT for item in PUBLISHED.values() if item.kind != TOKENIZER
-            and (item.kind == TEXT_ENCODER) == text_encoders and item.name not in there]
+    return [
+        item.name + ABSENT
+        for item in PUBLISHED.values()
+        if item.kind != TOKENIZER
+        and (item.kind == TEXT_ENCODER) == text_encoders
+        and item.name not in there
+    ]
 
 
 def advice(label: str) -> str | None:
@@ -163,24 +272,35 @@ def advice(label: str) -> str | None:
     if item is None:
         return None
     folders = ", ".join(f"{folder}/" for folder in (*item.parts, *item.settings))
-    return (f"'{item.name}' is not there. Run Show1DownloadModel (or: python -m show1_engine download {item.name}), or "
-            f"put {folders} of {item.page} into models/show1/{item.name}/.")
+    return (
+        f"'{item.name}' is not there. Run Show1DownloadModel (or: python -m show1_engine download "
+        f"{item.name}), or "
+        f"put {folders} of {item.page} into models/show1/{item.name}/."
+    )
 
 
 _PIXELS_PER_LATENT = 8
-_COPIED_ON = 32  # ModelScope's own sample_size, which zeroscope and show-1-sr2 keep, whatever they were trained on
+# ModelScope's own sample_size, which zeroscope and show-1-sr2 keep, whatever they were trained on
+_COPIED_ON = 32
 
 
 def trained_latents(name: str, config: Mapping[str, Any]) -> int:
     """Latents along the wider side of the frames that an expert was trained on.
 
-    Of a published model, known by its `name` (a folder may stand before it), what its makers say; of another its
-    config's sample_size where that says more than the copied 32; else the size of show-1-sr2, 576x320.
+    Of a published model, known by its `name` (a folder may stand before it), what its makers say;
+    of another its config's sample_size where that says more than the copied 32; else the size of
+    show-1-sr2, 576x320.
     """
     bare = name.replace("\\", "/").rpartition("/")[2].lower().removesuffix(".safetensors")
-    known = next((item.trained_on for item in PUBLISHED.values() if item.name.lower() == bare), None)
+    known = next(
+        (item.trained_on for item in PUBLISHED.values() if item.name.lower() == bare), None
+    )
     size = config.get("sample_size")
     sides = size if isinstance(size, (list, tuple)) else [size]
-    if known is None and all(isinstance(side, int) and side > 0 for side in sides) and max(sides) > _COPIED_ON:
+    if (
+        known is None
+        and all(isinstance(side, int) and side > 0 for side in sides)
+        and max(sides) > _COPIED_ON
+    ):
         return max(sides)
     return (known or PUBLISHED["show-1-sr2"].trained_on) // _PIXELS_PER_LATENT

@@ -38,14 +38,17 @@ Eps = _number(1e-12, 0.1)
 
 
 class Schema(BaseModel):
-    """Strict: a number is no text and no truth value. `complete`: keys the file lacks get their defaults."""
+    """Strict: a number is no text and no truth value. `complete`: keys the file lacks get their
+    defaults.
+    """
 
     model_config = ConfigDict(strict=True, extra="ignore", protected_namespaces=())
 
 
 class UNetSchema(Schema):
-    """unet/config.json of Show-1's, diffusers' and DeepFloyd's classes. What is Any is refused by models.unet by name
-    where it asks for something no Show-1 model has."""
+    """unet/config.json of Show-1's, diffusers' and DeepFloyd's classes. What is Any is refused by
+    models.unet by name where it asks for something no Show-1 model has.
+    """
 
     class_name: Any = Field(default=None, alias="_class_name")
     in_channels: _whole(1, 64) = 4
@@ -98,24 +101,36 @@ class UNetSchema(Schema):
         widths, levels = self.block_out_channels, len(self.block_out_channels)
         for name, value in self:
             if isinstance(value, list) and len(value) != levels:
-                raise ValueError(f"{name} has {len(value)} entries and block_out_channels "
-                                 f"{levels}; both need as many")
+                raise ValueError(
+                    f"{name} has {len(value)} entries and block_out_channels "
+                    f"{levels}; both need as many"
+                )
         groups, heads = self.norm_num_groups, self.attention_head_dim or 8
         flat = all(name.endswith("2D") for name in self.down_block_types)
         for i, width in enumerate(widths):
             head = heads[i] if isinstance(heads, list) else heads
-            simple = any(names[j].startswith("Simple") for names, j in
-                         ((self.down_block_types, i), (self.up_block_types, levels - 1 - i)))
-            for divisor, what in ((groups, "norm_num_groups"), (1 if flat else TEMPORAL_GROUPS, "32"),
-                                  (head if simple else 1, "attention_head_dim")):
+            simple = any(
+                names[j].startswith("Simple")
+                for names, j in ((self.down_block_types, i), (self.up_block_types, levels - 1 - i))
+            )
+            for divisor, what in (
+                (groups, "norm_num_groups"),
+                (1 if flat else TEMPORAL_GROUPS, "32"),
+                (head if simple else 1, "attention_head_dim"),
+            ):
                 if width % divisor:
-                    raise ValueError(f"block_out_channels has {width}, which {what} ({divisor}) "
-                                     "does not divide")
-        text = self.encoder_hid_dim or (self.cross_attention_dim if isinstance(self.cross_attention_dim, int) else 0)
+                    raise ValueError(
+                        f"block_out_channels has {width}, which {what} ({divisor}) does not divide"
+                    )
+        text = self.encoder_hid_dim or (
+            self.cross_attention_dim if isinstance(self.cross_attention_dim, int) else 0
+        )
         if self.addition and text % self.addition_embed_type_num_heads:
-            raise ValueError("addition_embed_type_num_heads is "
-                             f"{self.addition_embed_type_num_heads}, which does not "
-                             f"divide the text's width {text}")
+            raise ValueError(
+                "addition_embed_type_num_heads is "
+                f"{self.addition_embed_type_num_heads}, which does not "
+                f"divide the text's width {text}"
+            )
         return self
 
 
@@ -125,10 +140,12 @@ class VaeSchema(Schema):
     in_channels: Literal[3] = 3
     out_channels: Literal[3] = 3
     latent_channels: Literal[4] = 4
-    down_block_types: Annotated[list[Literal["DownEncoderBlock2D"]], Field(min_length=1, max_length=6)] = [
-        "DownEncoderBlock2D"]
-    up_block_types: Annotated[list[Literal["UpDecoderBlock2D"]], Field(min_length=1, max_length=6)] = [
-        "UpDecoderBlock2D"]
+    down_block_types: Annotated[
+        list[Literal["DownEncoderBlock2D"]], Field(min_length=1, max_length=6)
+    ] = ["DownEncoderBlock2D"]
+    up_block_types: Annotated[
+        list[Literal["UpDecoderBlock2D"]], Field(min_length=1, max_length=6)
+    ] = ["UpDecoderBlock2D"]
     block_out_channels: Annotated[list[_whole(1, 4096)], Field(min_length=1, max_length=6)] = [64]
     layers_per_block: _whole(1, 16) = 1
     act_fn: Activation = "silu"
@@ -144,14 +161,18 @@ class VaeSchema(Schema):
     def _fits_itself(self) -> "VaeSchema":
         for name in ("down_block_types", "up_block_types"):
             if len(getattr(self, name)) != len(self.block_out_channels):
-                raise ValueError(f"{name} has {len(getattr(self, name))} entries and "
-                                 "block_out_channels "
-                                 f"{len(self.block_out_channels)}; both need as many")
+                raise ValueError(
+                    f"{name} has {len(getattr(self, name))} entries and "
+                    "block_out_channels "
+                    f"{len(self.block_out_channels)}; both need as many"
+                )
         for width in self.block_out_channels:
             if width % self.norm_num_groups:
-                raise ValueError(f"block_out_channels has {width}, which norm_num_groups "
-                                 f"({self.norm_num_groups}) "
-                                 "does not divide")
+                raise ValueError(
+                    f"block_out_channels has {width}, which norm_num_groups "
+                    f"({self.norm_num_groups}) "
+                    "does not divide"
+                )
         return self
 
 
@@ -163,9 +184,20 @@ class SchedulerSchema(Schema):
     beta_start: _number(1e-9, 0.999) = 1e-4
     beta_end: _number(1e-9, 0.999) = 0.02
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"] = "linear"
-    trained_betas: Annotated[list[_number(1e-9, 0.999)], Field(min_length=2, max_length=10_000)] | None = None
-    variance_type: Literal["fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned",
-                           "learned_range"] | None = None
+    trained_betas: (
+        Annotated[list[_number(1e-9, 0.999)], Field(min_length=2, max_length=10_000)] | None
+    ) = None
+    variance_type: (
+        Literal[
+            "fixed_small",
+            "fixed_small_log",
+            "fixed_large",
+            "fixed_large_log",
+            "learned",
+            "learned_range",
+        ]
+        | None
+    ) = None
     clip_sample: bool = True
     clip_sample_range: _number(1e-3, 1e3) = 1.0
     prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon"
@@ -177,7 +209,9 @@ class SchedulerSchema(Schema):
     set_alpha_to_one: bool = True
     rescale_betas_zero_snr: Literal[False] = False
     solver_order: _whole(1, 3) = 2
-    algorithm_type: Literal["dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++", "deis"] = "dpmsolver++"
+    algorithm_type: Literal[
+        "dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++", "deis"
+    ] = "dpmsolver++"
     solver_type: Literal["midpoint", "heun", "logrho", "bh1", "bh2"] = "midpoint"
     lower_order_final: bool = True
     euler_at_final: bool = False
@@ -196,9 +230,11 @@ class SchedulerSchema(Schema):
     def _fits_itself(self) -> "SchedulerSchema":
         count = len(self.trained_betas or ())
         if count and count != self.num_train_timesteps:
-            raise ValueError(f"trained_betas has {count} entries and num_train_timesteps is "
-                             f"{self.num_train_timesteps}; "
-                             "both need as many")
+            raise ValueError(
+                f"trained_betas has {count} entries and num_train_timesteps is "
+                f"{self.num_train_timesteps}; "
+                "both need as many"
+            )
         return self
 
 
@@ -215,7 +251,9 @@ class T5Schema(Schema):
     relative_attention_num_buckets: _whole(2, 1024) = 32
     relative_attention_max_distance: _whole(2, 65536) = 128
     layer_norm_epsilon: Eps = 1e-6
-    feed_forward_proj: Literal["relu", "gated-gelu", "gelu", "gated-silu", "silu"] = "gated-gelu"  # v1.1's
+    feed_forward_proj: Literal["relu", "gated-gelu", "gelu", "gated-silu", "silu"] = (
+        "gated-gelu"  # v1.1's
+    )
     dense_act_fn: Literal["relu", "gelu", "gelu_new", "gelu_pytorch_tanh", "silu"] = "gelu_new"
     is_gated_act: bool = True
     pad_token_id: _whole(0, 1_000_000) | None = 0
@@ -243,13 +281,20 @@ class ClipSchema(Schema):
     @model_validator(mode="after")
     def _fits_itself(self) -> "ClipSchema":
         if self.hidden_size % self.num_attention_heads:
-            raise ValueError(f"hidden_size is {self.hidden_size}, which num_attention_heads "
-                             f"({self.num_attention_heads}) does not divide")
+            raise ValueError(
+                f"hidden_size is {self.hidden_size}, which num_attention_heads "
+                f"({self.num_attention_heads}) does not divide"
+            )
         return self
 
 
-Token = Annotated[str, Field(max_length=1000)] | Annotated[dict[str, Any], Field(max_length=20)] | None
-Tokens = Annotated[list[Token], Field(max_length=1000)] | Annotated[dict[str, Any], Field(max_length=1000)]
+Token = (
+    Annotated[str, Field(max_length=1000)] | Annotated[dict[str, Any], Field(max_length=20)] | None
+)
+Tokens = (
+    Annotated[list[Token], Field(max_length=1000)]
+    | Annotated[dict[str, Any], Field(max_length=1000)]
+)
 
 
 class TokenizerSchema(Schema):
@@ -271,8 +316,11 @@ class TokenizerSchema(Schema):
     do_lower_case: bool | None = None
 
 
-def complete(schema: type[Schema], config: Mapping[str, Any], file: Path, where: str = "") -> dict[str, Any]:
-    """The keys of `config` that the schema knows, as they are, and the defaults of those that are missing.
+def complete(
+    schema: type[Schema], config: Mapping[str, Any], file: Path, where: str = ""
+) -> dict[str, Any]:
+    """The keys of `config` that the schema knows, as they are, and the defaults of those that are
+    missing.
 
     Raises CheckpointError naming the file, the key, the value and what is allowed.
     """
@@ -287,29 +335,41 @@ def unet_config(config: Mapping[str, Any], file: Path, where: str = "") -> dict[
     defaults = {"attention_head_dim": 64 if latent else 8, **_defaults(UNetSchema)}
     if "cross_attention_dim" not in config and not latent:
         checked["cross_attention_dim"] = 1280
-    return {**checked, **{name: value for name, value in defaults.items() if checked.get(name) is None}}
+    return {
+        **checked,
+        **{name: value for name, value in defaults.items() if checked.get(name) is None},
+    }
 
 
-def given(schema: type[Schema], config: Mapping[str, Any], file: Path, where: str = "") -> dict[str, Any]:
-    """The keys of `config` that the schema knows, as they are; checked. Raises CheckpointError, see `complete`."""
+def given(
+    schema: type[Schema], config: Mapping[str, Any], file: Path, where: str = ""
+) -> dict[str, Any]:
+    """The keys of `config` that the schema knows, as they are; checked. Raises CheckpointError, see
+    `complete`.
+    """
     try:
         schema.model_validate(dict(config))
     except ValidationError as error:
-        raise CheckpointError(f"'{file}'{where}: {_said(schema, error)}. Use the file that belongs "
-                              "to the "
-                              "weights.") from None
+        raise CheckpointError(
+            f"'{file}'{where}: {_said(schema, error)}. Use the file that belongs to the weights."
+        ) from None
     except RecursionError:
-        raise CheckpointError(f"'{file}'{where} is nested too deeply. Use the file that belongs to "
-                              "the "
-                              "weights.") from None
+        raise CheckpointError(
+            f"'{file}'{where} is nested too deeply. Use the file that belongs to the weights."
+        ) from None
     known = {field.alias or name for name, field in schema.model_fields.items()}
     return {name: value for name, value in config.items() if name in known}
 
 
 def _defaults(schema: type[Schema]) -> dict[str, Any]:
-    """What the class itself assumes. None stands for a key that is not there, or whose default depends on others."""
-    return {field.alias or name: field.get_default() for name, field in schema.model_fields.items()
-            if not field.is_required() and field.get_default() is not None}
+    """What the class itself assumes. None stands for a key that is not there, or whose default
+    depends on others.
+    """
+    return {
+        field.alias or name: field.get_default()
+        for name, field in schema.model_fields.items()
+        if not field.is_required() and field.get_default() is not None
+    }
 
 
 def _said(schema: type[Schema], error: ValidationError) -> str:
@@ -337,10 +397,17 @@ def _allowed(part: dict[str, Any]) -> str:
     if kind in ("integer", "number"):
         name = "a whole number" if kind == "integer" else "a number"
         least, most = part.get("minimum"), part.get("maximum")
-        return name + (f" from {least} to {most}" if None not in (least, most) else f" up to {most}")
+        return name + (
+            f" from {least} to {most}" if None not in (least, most) else f" up to {most}"
+        )
     if kind == "array":
-        return (f"a list of {part.get('minItems', 0)} to {part.get('maxItems')} of "
-                f"{_allowed(part['items'])}")
-    return {"boolean": "true or false", "null": "null", "object": "an object of at most "
-                                                                  f"{part.get('maxProperties')}",
-            "string": f"a text of at most {part.get('maxLength')} characters"}.get(kind, "something else")
+        return (
+            f"a list of {part.get('minItems', 0)} to {part.get('maxItems')} of "
+            f"{_allowed(part['items'])}"
+        )
+    return {
+        "boolean": "true or false",
+        "null": "null",
+        "object": f"an object of at most {part.get('maxProperties')}",
+        "string": f"a text of at most {part.get('maxLength')} characters",
+    }.get(kind, "something else")

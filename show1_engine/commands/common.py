@@ -1,4 +1,6 @@
-"""What the commands share: models and device, a stage's settings as options, progress on the terminal."""
+"""What the commands share: models and device, a stage's settings as options, progress on the
+terminal.
+"""
 
 import argparse
 import dataclasses
@@ -17,21 +19,37 @@ from ..runtime import PlainRuntime
 def add_runtime(command: argparse.ArgumentParser) -> None:
     """--models, --seed, --device, --dtype."""
     add = command.add_argument
-    add("--models", default="micro", help="folder with the models of the cascade, or 'micro' (bundled)")
+    add(
+        "--models",
+        default="micro",
+        help="folder with the models of the cascade, or 'micro' (bundled)",
+    )
     add("--seed", type=int, default=0)
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ...")
-    add("--dtype", choices=["auto", "fp32", "fp16", "bf16"], default="auto", help="auto: fp16 on cuda, fp32 elsewhere")
+    add(
+        "--dtype",
+        choices=["auto", "fp32", "fp16", "bf16"],
+        default="auto",
+        help="auto: fp16 on cuda, fp32 elsewhere",
+    )
 
 
 def add_text_encoder(command: argparse.ArgumentParser) -> None:
     """--text-encoder."""
-    command.add_argument("--text-encoder", type=Path, metavar="FILE",
-                         help="T5 v1.1 XXL for the pixel stages: a t5xxl .safetensors file (fp16, fp8, scaled fp8) or "
-                              "a folder with text_encoder/ and tokenizer/ (default: the one in --models)")
+    command.add_argument(
+        "--text-encoder",
+        type=Path,
+        metavar="FILE",
+        help="T5 v1.1 XXL for the pixel stages: a t5xxl .safetensors file (fp16, fp8, scaled fp8) "
+        "or "
+        "a folder with text_encoder/ and tokenizer/ (default: the one in --models)",
+    )
 
 
 def runtime(args: argparse.Namespace) -> PlainRuntime:
-    device = args.device if args.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    device = (
+        args.device if args.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    )
     dtype = args.dtype if args.dtype != "auto" else "fp16" if device.startswith("cuda") else "fp32"
     return PlainRuntime(device, DTYPES[dtype])
 
@@ -41,8 +59,12 @@ def models_folder(args: argparse.Namespace) -> Path:
     return WEIGHTS if args.models == "micro" else Path(args.models)
 
 
-def add_settings(group: Any, defaults: Any, prefix: str = "", without: tuple[str, ...] = ()) -> None:
-    """An option for every field of a stage's settings but the seed and those `without`, `--<prefix>-<field>`."""
+def add_settings(
+    group: Any, defaults: Any, prefix: str = "", without: tuple[str, ...] = ()
+) -> None:
+    """An option for every field of a stage's settings but the seed and those `without`,
+    `--<prefix>-<field>`.
+    """
     for setting in dataclasses.fields(defaults):
         if setting.name in without:
             continue
@@ -58,7 +80,11 @@ def add_settings(group: Any, defaults: Any, prefix: str = "", without: tuple[str
 def settings(args: argparse.Namespace, defaults: Any, stage: str, prefix: str = "") -> Any:
     """The stage's settings: as given, else what suits the micro models, else the defaults."""
     prefix = f"{prefix}_" if prefix else ""
-    given = {f.name: getattr(args, prefix + f.name, None) for f in dataclasses.fields(defaults) if f.name != "seed"}
+    given = {
+        f.name: getattr(args, prefix + f.name, None)
+        for f in dataclasses.fields(defaults)
+        if f.name != "seed"
+    }
     given = {name: value for name, value in given.items() if value is not None}
     preset = SETTINGS.get(stage, {}) if args.models == "micro" else {}
     return dataclasses.replace(defaults, **{**preset, **given, "seed": args.seed})

@@ -13,16 +13,26 @@ _PACK = Path(__file__).absolute().parents[2]
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("download", help="fetch published models")
-    command.add_argument("names", nargs="*", metavar="NAME", help=f"one or several of {', '.join(PUBLISHED)}")
-    command.add_argument("--into", type=Path, metavar="DIR", default=_models_folder(), help="default: %(default)s")
-    command.add_argument("--accept-license", action="store_true", help="the licences are known and accepted")
-    command.add_argument("--list", action="store_true", help="what there is, how large, under which licence")
+    command.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"one or several of {', '.join(PUBLISHED)}"
+    )
+    command.add_argument(
+        "--into", type=Path, metavar="DIR", default=_models_folder(), help="default: %(default)s"
+    )
+    command.add_argument(
+        "--accept-license", action="store_true", help="the licences are known and accepted"
+    )
+    command.add_argument(
+        "--list", action="store_true", help="what there is, how large, under which licence"
+    )
     command.set_defaults(func=_download)
 
 
 def _models_folder() -> Path:
     """ComfyUI's models/show1 if this is a node pack, else models/show1 here."""
-    return (_PACK.parents[1] if _PACK.parent.name == "custom_nodes" else Path()) / "models" / "show1"
+    return (
+        (_PACK.parents[1] if _PACK.parent.name == "custom_nodes" else Path()) / "models" / "show1"
+    )
 
 
 def _download(args: argparse.Namespace) -> int:

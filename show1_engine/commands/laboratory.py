@@ -9,8 +9,10 @@ from pathlib import Path
 from ..errors import InputError
 
 PACKAGES = {"micro": "show1_micro", "bench": "benchmarks"}  # by command
-HELP = {"micro": "train or evaluate the bundled tiny cascade",
-        "bench": "measure speed and memory, write tables"}
+HELP = {
+    "micro": "train or evaluate the bundled tiny cascade",
+    "bench": "measure speed and memory, write tables",
+}
 _PYPROJECT = Path(__file__).absolute().parents[2] / "pyproject.toml"
 _ADDRESS = re.compile(r'^Repository = "(\S+)"', re.MULTILINE)
 
@@ -21,8 +23,11 @@ def hand_on(command: str, arguments: list[str]) -> int:
     if find_spec(package) is None:
         address = _ADDRESS.search(_PYPROJECT.read_text(encoding="utf-8"))
         where = f" ({address[1]})" if address else ""
-        raise InputError(f"'{command}' needs {package}/, which is in the pack's repository{where} and not in the "
-                         "archive that this copy comes from: run it in a git clone of the repository")
+        raise InputError(
+            f"'{command}' needs {package}/, which is in the pack's repository{where} and not in "
+            "the "
+            "archive that this copy comes from: run it in a git clone of the repository"
+        )
     before = sys.argv
     try:
         sys.argv = [package, *arguments]

@@ -22,7 +22,15 @@ from ..progress import Preview, Report
 from ..runtime import PlainRuntime
 from ..training.motion import MotionTraining, TrainSettings
 from ..video import VideoReader, write_sheet
-from .common import add_runtime, add_settings, add_text_encoder, models_folder, progress, runtime, say
+from .common import (
+    add_runtime,
+    add_settings,
+    add_text_encoder,
+    models_folder,
+    progress,
+    runtime,
+    say,
+)
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -32,13 +40,34 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add("lora", type=Path, help=".safetensors file to write")
     add("--prompt", required=True, help="what the clip shows, without how it moves")
     add("--sample-prompt", help="what the samples show (default: --prompt)")
-    add("--sample-sheet", type=Path, metavar="PNG", help="where the latest sample goes (with --sample-every)")
+    add(
+        "--sample-sheet",
+        type=Path,
+        metavar="PNG",
+        help="where the latest sample goes (with --sample-every)",
+    )
     stage = command.add_mutually_exclusive_group()
-    stage.add_argument("--expert", dest="kind", action="store_const", const=LATENT_EXPERT, default=KEYFRAMES,
-                       help="train the latent expert in place of the keyframe model")
-    stage.add_argument("--pixel-sr", dest="kind", action="store_const", const=PIXEL_SR,
-                       help="train pixel super-resolution: for a texture")
-    add("--spelling", choices=SPELLINGS, default="peft", help="how layers are named in the file (default: %(default)s)")
+    stage.add_argument(
+        "--expert",
+        dest="kind",
+        action="store_const",
+        const=LATENT_EXPERT,
+        default=KEYFRAMES,
+        help="train the latent expert in place of the keyframe model",
+    )
+    stage.add_argument(
+        "--pixel-sr",
+        dest="kind",
+        action="store_const",
+        const=PIXEL_SR,
+        help="train pixel super-resolution: for a texture",
+    )
+    add(
+        "--spelling",
+        choices=SPELLINGS,
+        default="peft",
+        help="how layers are named in the file (default: %(default)s)",
+    )
     add_runtime(command)
     add_text_encoder(command)
     add_settings(command.add_argument_group("training"), TrainSettings())
@@ -47,11 +76,16 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def _train(args: argparse.Namespace) -> int:
     if args.lora.suffix != ".safetensors" or not args.lora.parent.is_dir():
-        raise InputError(f"'{args.lora}' cannot be written: give a .safetensors file in a folder that exists")
+        raise InputError(
+            f"'{args.lora}' cannot be written: give a .safetensors file in a folder that exists"
+        )
     training = _training(args, models_folder(args))
     _run(training, args.sample_sheet)
     save_file(spelled(training.lora, args.spelling), args.lora)
-    say(f"loss {_mean(training.losses[:20]):.4f} at first, {_mean(training.losses[-20:]):.4f} in the end")
+    say(
+        f"loss {_mean(training.losses[:20]):.4f} at first, {_mean(training.losses[-20:]):.4f} in "
+        "the end"
+    )
     print(args.lora)
     return 0
 
@@ -64,23 +98,38 @@ def _training(args: argparse.Namespace, models: Path) -> MotionTraining:
         raise missing_model(models, args.kind)
     encoder = _encoder(args, models, place, paths)
     states = encoder.encode([args.prompt, args.sample_prompt or args.prompt, ""])
-    return MotionTraining(load_model(paths[args.kind], place), _clip(args.clip), states[:1], _settings(args),
-                          (states[1:2], states[2:]), states[2:])
+    return MotionTraining(
+        load_model(paths[args.kind], place),
+        _clip(args.clip),
+        states[:1],
+        _settings(args),
+        (states[1:2], states[2:]),
+        states[2:],
+    )
 
 
-def _encoder(args: argparse.Namespace, models: Path, place: PlainRuntime, paths: dict[str, Path]) -> TextEncoder:
+def _encoder(
+    args: argparse.Namespace, models: Path, place: PlainRuntime, paths: dict[str, Path]
+) -> TextEncoder:
     if args.kind != LATENT_EXPERT:
         return t5_of(models, place, paths, args.text_encoder)
     if args.text_encoder:
-        raise InputError("--text-encoder is T5, for the pixel stages; the latent expert reads text with the OpenCLIP "
-                         "that lies with it: leave it out")
+        raise InputError(
+            "--text-encoder is T5, for the pixel stages; the latent expert reads text with the "
+            "OpenCLIP "
+            "that lies with it: leave it out"
+        )
     return load_text_encoder(text_encoder_in(models, CLIP, paths[args.kind]), place)
 
 
 def _settings(args: argparse.Namespace) -> TrainSettings:
-    given: dict[str, Any] = {name: getattr(args, name) for name in TrainSettings.__dataclass_fields__}
+    given: dict[str, Any] = {
+        name: getattr(args, name) for name in TrainSettings.__dataclass_fields__
+    }
     preset = TRAINING if args.models == "micro" else {}
-    return TrainSettings(**{**preset, **{name: value for name, value in given.items() if value is not None}})
+    return TrainSettings(
+        **{**preset, **{name: value for name, value in given.items() if value is not None}}
+    )
 
 
 def _clip(path: Path) -> Tensor:

@@ -17,7 +17,11 @@ def model_folders() -> list[Path]:
     """Where users put models: models/show1 and models/diffusers."""
     import folder_paths
 
-    return [Path(folder) for key in ("show1", "diffusers") for folder in folder_paths.get_folder_paths(key)]
+    return [
+        Path(folder)
+        for key in ("show1", "diffusers")
+        for folder in folder_paths.get_folder_paths(key)
+    ]
 
 
 def lora_names() -> list[str]:
@@ -33,8 +37,11 @@ def lora_path(name: str) -> Path:
 
     path = folder_paths.get_full_path("loras", name) if isinstance(name, str) else None
     if path is None:
-        raise InputError(f"Show1MotionLoRA: there is no {name!r} in models/loras or output/loras; put it there and "
-                         "press R")
+        raise InputError(
+            f"Show1MotionLoRA: there is no {name!r} in models/loras or output/loras; put it there "
+            "and "
+            "press R"
+        )
     return Path(path)
 
 

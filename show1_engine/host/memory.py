@@ -11,7 +11,9 @@ from .text import HostText
 
 
 class Patchable(nn.Module):
-    """What a ModelPatcher manages: weight keys start with `diffusion_model.`, and `.device` can be assigned."""
+    """What a ModelPatcher manages: weight keys start with `diffusion_model.`, and `.device` can be
+    assigned.
+    """
 
     def __init__(self, network: nn.Module):
         super().__init__()
@@ -44,9 +46,15 @@ class ComfyHandle:
         import comfy.model_management as mm
 
         device = self.patcher.load_device
-        movable = sum(loaded.model_loaded_memory() for loaded in mm.current_loaded_models
-                      if loaded.device == device and loaded.model is not None)
-        return int(mm.get_free_memory(device) + movable - mm.extra_reserved_memory()) - self.patcher.model_size()
+        movable = sum(
+            loaded.model_loaded_memory()
+            for loaded in mm.current_loaded_models
+            if loaded.device == device and loaded.model is not None
+        )
+        return (
+            int(mm.get_free_memory(device) + movable - mm.extra_reserved_memory())
+            - self.patcher.model_size()
+        )
 
     def weight(self, name: str) -> Tensor:
         backup = self.patcher.backup.get(f"diffusion_model.{name}")
@@ -54,13 +62,17 @@ class ComfyHandle:
 
     def patched(self, patches: Patches, strength: float) -> "ComfyHandle":
         patcher = self.patcher.clone()
-        patcher.add_patches({f"diffusion_model.{name}": _host_patch(patch) for name, patch in patches.items()},
-                            strength)
+        patcher.add_patches(
+            {f"diffusion_model.{name}": _host_patch(patch) for name, patch in patches.items()},
+            strength,
+        )
         return ComfyHandle(patcher, self.dtype)
 
 
 def _host_patch(patch: Patch) -> Any:
-    """A patch in the host's own terms, so that it merges, stacks and streams it as it does any LoRA."""
+    """A patch in the host's own terms, so that it merges, stacks and streams it as it does any
+    LoRA.
+    """
     from comfy.weight_adapter import LoRAAdapter
 
     if isinstance(patch, LowRank):
@@ -72,16 +84,23 @@ class ComfyRuntime:
     """ComfyUI's memory manager: castable layers, partial loading, its dtypes and devices."""
 
     def ops(self, storage: torch.dtype | None = None, fast: bool = False) -> Any:
-        """Castable layers; for fp8 storage the host's choice, which `fast` asks to multiply in fp8 where the device
-        can (as its own option --fast does)."""
+        """Castable layers; for fp8 storage the host's choice, which `fast` asks to multiply in fp8
+        where the device can (as its own option --fast does).
+        """
         import comfy.ops
 
         if storage is None or storage.itemsize > 1:
             return comfy.ops.manual_cast
-        return comfy.ops.pick_operations(storage, torch.bfloat16, load_device=self.device, fp8_optimizations=fast)
+        return comfy.ops.pick_operations(
+            storage, torch.bfloat16, load_device=self.device, fp8_optimizations=fast
+        )
 
-    def dtypes(self, role: str, requested: torch.dtype | None, parameters: int) -> tuple[torch.dtype, torch.dtype]:
-        """Storage and compute dtype: the host's choice, or the user's storage and what the device computes it in."""
+    def dtypes(
+        self, role: str, requested: torch.dtype | None, parameters: int
+    ) -> tuple[torch.dtype, torch.dtype]:
+        """Storage and compute dtype: the host's choice, or the user's storage and what the device
+        computes it in.
+        """
         import comfy.model_management as mm
 
         if role == TEXT:  # computed in float32 from any storage, as the host does
@@ -109,8 +128,11 @@ class ComfyRuntime:
         import comfy.model_patcher
         from comfy.patcher_extension import CallbacksMP
 
-        places = {UNET: (mm.get_torch_device, mm.unet_offload_device), VAE: (mm.vae_device, mm.vae_offload_device),
-                  TEXT: (mm.text_encoder_device, mm.text_encoder_offload_device)}[role]
+        places = {
+            UNET: (mm.get_torch_device, mm.unet_offload_device),
+            VAE: (mm.vae_device, mm.vae_offload_device),
+            TEXT: (mm.text_encoder_device, mm.text_encoder_offload_device),
+        }[role]
         # Looked up now: newer hosts put their dynamic patcher here at start-up.
         cls = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
         patcher = cls(Patchable(_castable(module)), *(place() for place in places))
@@ -123,8 +145,11 @@ def _castable(module: nn.Module) -> nn.Module:
     import comfy.ops
 
     for layer in module.modules():
-        twin = getattr(comfy.ops.manual_cast, type(layer).__name__, None) if type(layer).__module__.startswith(
-            "torch.nn") else None
+        twin = (
+            getattr(comfy.ops.manual_cast, type(layer).__name__, None)
+            if type(layer).__module__.startswith("torch.nn")
+            else None
+        )
         if twin is not None and getattr(layer, "weight", None) is not None:
             layer.__class__ = twin
             if not hasattr(layer, "bias"):

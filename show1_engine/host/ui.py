@@ -13,14 +13,25 @@ from ..frames import small_sheet
 from ..progress import Clock, duration
 
 log = logging.getLogger(__name__)
-# Running out of the device's memory is a RuntimeError; a cancel, in the host, derives from Exception alone.
-_PREVIEW_FAULTS = (RuntimeError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, OSError,
-                   MemoryError, AssertionError)
+# Running out of the device's memory is a RuntimeError; a cancel, in the host, derives from
+# Exception alone.
+_PREVIEW_FAULTS = (
+    RuntimeError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OSError,
+    MemoryError,
+    AssertionError,
+)
 
 
 class ComfyReport:
-    """A report() that moves the node's progress bar, shows the clip so far and the time left, and stops where the user
-    cancels. `plan` says beforehand what is going to be done."""
+    """A report() that moves the node's progress bar, shows the clip so far and the time left, and
+    stops where the user cancels. `plan` says beforehand what is going to be done.
+    """
 
     def __init__(self) -> None:
         import comfy.utils
@@ -40,17 +51,23 @@ class ComfyReport:
         left = self._clock.left(step, total)
         if left is not None and (time.monotonic() - self._shown > 1 or step == total):
             self._shown = time.monotonic()
-            show_text(f"step {step} of {total}, {duration(left)} left\n{self._plan}")  # the node shows two lines
+            show_text(
+                f"step {step} of {total}, {duration(left)} left\n{self._plan}"
+            )  # the node shows two lines
 
     def _shown_picture(self, preview: Any) -> tuple[str, Any, int] | None:
-        """The preview, or none where it cannot be made: a picture is no reason to lose a run. A cancel while it is
-        made is none of these errors."""
+        """The preview, or none where it cannot be made: a picture is no reason to lose a run. A
+        cancel while it is made is none of these errors.
+        """
         try:
             return _picture(preview())
         except _PREVIEW_FAULTS as error:
             if not self._told:
-                log.warning("A preview cannot be shown (%s: %s); the run goes on.", type(error).__name__,
-                            printable(error, 300))
+                log.warning(
+                    "A preview cannot be shown (%s: %s); the run goes on.",
+                    type(error).__name__,
+                    printable(error, 300),
+                )
             self._told = True
             return None
 
@@ -78,7 +95,9 @@ def cancelled() -> type[BaseException]:
 
 
 def download_report() -> Callable[[int, int, str], None]:
-    """A report(done, total, text) that moves the node's bar, shows the text on it, and stops where the user cancels."""
+    """A report(done, total, text) that moves the node's bar, shows the text on it, and stops where
+    the user cancels.
+    """
     import comfy.model_management as mm
     import comfy.utils
 

@@ -31,8 +31,12 @@ class MotionLora:
     changes: dict[str, Change] = field(default_factory=dict)
 
     def applied(self, handle: Handle, strength: float) -> Handle:
-        """A handle on the same network whose weights are changed by `strength` times this LoRA while it is loaded."""
-        return handle.patched({key: _as_patch(change, handle, key) for key, change in self.changes.items()}, strength)
+        """A handle on the same network whose weights are changed by `strength` times this LoRA
+        while it is loaded.
+        """
+        return handle.patched(
+            {key: _as_patch(change, handle, key) for key, change in self.changes.items()}, strength
+        )
 
 
 def _as_patch(change: Change, handle: Handle, key: str) -> Patch:
@@ -42,7 +46,8 @@ def _as_patch(change: Change, handle: Handle, key: str) -> Patch:
 
 
 def with_motion(model: Show1Model, lora: MotionLora, strength: float) -> Show1Model:
-    """The model with a LoRA on it; `model` itself is left as it is. Strength 0 gives `model` back, negative is allowed.
+    """The model with a LoRA on it; `model` itself is left as it is. Strength 0 gives `model` back,
+    negative is allowed.
 
     LoRAs stack: their changes add up, in any order.
     """

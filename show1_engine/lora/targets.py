@@ -19,17 +19,29 @@ def is_temporal(name: str) -> bool:
 
 
 def temporal_layers(network: nn.Module, targets: str = "attention") -> dict[str, nn.Module]:
-    """The linear layers of every temporal transformer by name, in diffusers' order (mid block last)."""
+    """The linear layers of every temporal transformer by name, in diffusers' order (mid block
+    last).
+    """
     one_of("targets", targets, TARGETS)
     parts = "|".join(TARGETS[targets])
     wanted = re.compile(rf"\.transformer_blocks\.\d+\.({parts})\.")
-    found = {name: layer for name, layer in network.named_modules()
-             if isinstance(layer, nn.Linear) and is_temporal(name) and wanted.search(name)}
+    found = {
+        name: layer
+        for name, layer in network.named_modules()
+        if isinstance(layer, nn.Linear) and is_temporal(name) and wanted.search(name)
+    }
     return dict(sorted(found.items(), key=lambda item: item[0].startswith("mid_block")))
 
 
 def spatial_layers(network: nn.Module) -> dict[str, nn.Module]:
-    """The linear layers through which pixels attend to pixels: what takes up a clip's looks while motion is learned."""
-    wanted = re.compile(r"\.attentions\.\d+\.(to_[qkv]|to_out\.0|transformer_blocks\.\d+\.(attn1|ff)\..*)$")
-    return {name: layer for name, layer in network.named_modules()
-            if isinstance(layer, nn.Linear) and wanted.search(name)}
+    """The linear layers through which pixels attend to pixels: what takes up a clip's looks while
+    motion is learned.
+    """
+    wanted = re.compile(
+        r"\.attentions\.\d+\.(to_[qkv]|to_out\.0|transformer_blocks\.\d+\.(attn1|ff)\..*)$"
+    )
+    return {
+        name: layer
+        for name, layer in network.named_modules()
+        if isinstance(layer, nn.Linear) and wanted.search(name)
+    }

@@ -33,15 +33,21 @@ class Codec(Protocol):
     factor: int  # pixels per latent along each side
 
     def encode(self, pixels: PixelsOf, frames: int, source: Generator) -> Tensor:
-        """Scaled latents (1, 4, F, H / factor, W / factor), float32, of `frames` frames that `pixels` hands out."""
+        """Scaled latents (1, 4, F, H / factor, W / factor), float32, of `frames` frames that
+        `pixels` hands out.
+        """
 
     def decode(self, latents: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Scaled latents (1, 4, F, h, w) as (frames, pixels (1, 3, n, H, W) float32 in about [-1, 1], not clamped)."""
+        """Scaled latents (1, 4, F, h, w) as (frames, pixels (1, 3, n, H, W) float32 in about [-1,
+        1], not clamped).
+        """
 
 
 @dataclass
 class _Share:
-    """How much of a clip goes through the VAE at a time: frames, and of large ones tiles of `side` pixels."""
+    """How much of a clip goes through the VAE at a time: frames, and of large ones tiles of `side`
+    pixels.
+    """
 
     frames: int
     side: int
@@ -60,8 +66,10 @@ class _Share:
 
 
 class VaeCodec:
-    """The checkpoint's own AutoencoderKL. As many frames at a time as memory allows; where not even one fits, or the
-    device runs out of memory, frames are cut into overlapping tiles (which changes the numbers a little)."""
+    """The checkpoint's own AutoencoderKL. As many frames at a time as memory allows; where not even
+    one fits, or the device runs out of memory, frames are cut into overlapping tiles (which changes
+    the numbers a little).
+    """
 
     def __init__(self, vae: Handle):
         self._vae = vae
@@ -69,7 +77,9 @@ class VaeCodec:
         self._scaling = vae.module.config.scaling_factor
 
     def encode(self, pixels: PixelsOf, frames: int, source: Generator) -> Tensor:
-        """A sample of the posterior. All frames' noise is drawn at once, whatever is encoded at a time."""
+        """A sample of the posterior. All frames' noise is drawn at once, whatever is encoded at a
+        time.
+        """
         from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
         device, share = self._load(*pixels(slice(0, 1)).shape[-2:])
@@ -109,9 +119,16 @@ class VaeCodec:
         net.tile_sample_min_size, net.tile_latent_min_size = side, side // self.factor
 
     def _load(self, height: int, width: int) -> tuple[torch.device, _Share]:
-        """Puts the VAE in place and says how much of a clip goes through it at a time beside its weights."""
+        """Puts the VAE in place and says how much of a clip goes through it at a time beside its
+        weights.
+        """
         side = max(height, width)
-        share = _Share(max(1, _PIXELS_AT_ONCE // (height * width)), side, _SMALLEST_TILE * self.factor, 4 * self.factor)
+        share = _Share(
+            max(1, _PIXELS_AT_ONCE // (height * width)),
+            side,
+            _SMALLEST_TILE * self.factor,
+            4 * self.factor,
+        )
 
         def needs() -> int:
             size = min(height, share.side), min(width, share.side)
@@ -126,6 +143,7 @@ class VaeCodec:
 
 def _sharing(function: Callable[[Tensor, int], Tensor], images: Tensor, share: _Share) -> Tensor:
     """`function` on some frames at a time; on less at a time when the device runs out of memory."""
+
     def all_parts() -> Tensor:
         return torch.cat([function(part, share.side) for part in images.split(share.frames)])
 

@@ -20,8 +20,8 @@ _LARGEST = 1e6  # of a text state; T5's stay below 100
 class Show1Model(Managed):
     """A UNet with the schedule it was trained on; the latent expert has its VAE beside it.
 
-    `unet` and `vae` are handles: `load()` puts them where they compute and says where that is. `trained`: latents along
-    the wider side of a latent expert's training frames.
+    `unet` and `vae` are handles: `load()` puts them where they compute and says where that is.
+    `trained`: latents along the wider side of a latent expert's training frames.
     """
 
     name: str
@@ -47,7 +47,9 @@ class Show1Model(Managed):
     def require(self, stage: str, *kinds: str) -> None:
         """ModelKindError, by name, unless this model is of one of `kinds`."""
         if self.kind not in kinds:
-            raise ModelKindError(f"{stage} needs {DESCRIPTION[kinds[0]]}; '{self.name}' is {DESCRIPTION[self.kind]}")
+            raise ModelKindError(
+                f"{stage} needs {DESCRIPTION[kinds[0]]}; '{self.name}' is {DESCRIPTION[self.kind]}"
+            )
 
     def text(self, stage: str, name: str, states: Tensor, device: torch.device) -> Tensor:
         """Text states (B, tokens, width) on the device; InputError if they are of another shape or
@@ -57,15 +59,22 @@ class Show1Model(Managed):
             what = getattr(states, "shape", type(states).__name__)
             raise InputError(f"{stage}: '{name}' is no prompt but {what}; connect Show1TextEncode")
         if not (len(states) and 1 <= states.shape[1] <= _MOST_TOKENS):
-            raise InputError(f"{stage}: '{name}' holds {len(states)} prompts of {states.shape[1]} "
-                             f"tokens; Show-1 reads 1 to {_MOST_TOKENS} tokens")
+            raise InputError(
+                f"{stage}: '{name}' holds {len(states)} prompts of {states.shape[1]} "
+                f"tokens; Show-1 reads 1 to {_MOST_TOKENS} tokens"
+            )
         if states.shape[-1] != width:
             reads = {4096: "T5 v1.1 XXL", 1024: "OpenCLIP-H"}.get(width, f"a {width} wide encoder")
-            raise InputError(f"{stage}: '{name}' is {states.shape[-1]} wide, but '{self.name}' reads text {width} wide "
-                             f"({reads}); encode the prompt with that text encoder")
+            raise InputError(
+                f"{stage}: '{name}' is {states.shape[-1]} wide, but '{self.name}' reads text "
+                f"{width} wide "
+                f"({reads}); encode the prompt with that text encoder"
+            )
         most = float(states.float().abs().max())
         if not most <= _LARGEST:
-            raise InputError(f"{stage}: '{name}' has NaN, infinite or huge values ({most:.3g}); "
-                             "its text encoder is "
-                             "damaged, or overflowed: load it again in fp32 or bf16")
+            raise InputError(
+                f"{stage}: '{name}' has NaN, infinite or huge values ({most:.3g}); "
+                "its text encoder is "
+                "damaged, or overflowed: load it again in fp32 or bf16"
+            )
         return states.to(device)

@@ -32,13 +32,19 @@ def kind_of(config: dict) -> str:
     blocks = config.get("down_block_types", ())
     video = all(block.endswith("3D") for block in blocks)
     if not blocks or name not in _CLASSES or not (video or is_2d(config)):
-        raise ModelKindError(f"a {name} of {', '.join(blocks) or 'no'} blocks is not one of Show-1's models")
+        raise ModelKindError(
+            f"a {name} of {', '.join(blocks) or 'no'} blocks is not one of Show-1's models"
+        )
     if not video:
         if channels != 6:
-            raise ModelKindError(f"a 2-D UNet with {channels} input channels is not a super-resolution model; "
-                                 "the first frame needs one of the DeepFloyd IF-II type (6 input channels)")
+            raise ModelKindError(
+                f"a 2-D UNet with {channels} input channels is not a super-resolution model; "
+                "the first frame needs one of the DeepFloyd IF-II type (6 input channels)"
+            )
         return FIRST_FRAME_SR
     if channels not in _KIND_OF_CHANNELS:
-        raise ModelKindError(f"a UNet with {channels} input channels is none of Show-1's models "
-                             "(keyframes 3, interpolation 7, super-resolution 6, latent expert 4)")
+        raise ModelKindError(
+            f"a UNet with {channels} input channels is none of Show-1's models "
+            "(keyframes 3, interpolation 7, super-resolution 6, latent expert 4)"
+        )
     return _KIND_OF_CHANNELS[channels]

@@ -30,13 +30,19 @@ def attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
 
 
 def before_each(shared: Tensor, own: Tensor) -> Tensor:
-    """The tokens (B, n, width) of a video before the tokens (B*F, m, width) of each of its frames, copied once."""
+    """The tokens (B, n, width) of a video before the tokens (B*F, m, width) of each of its frames,
+    copied once.
+    """
     each = own.unflatten(0, (len(shared), -1))
-    return torch.cat([shared.unsqueeze(1).expand(-1, each.shape[1], -1, -1), each], dim=2).flatten(0, 1)
+    return torch.cat([shared.unsqueeze(1).expand(-1, each.shape[1], -1, -1), each], dim=2).flatten(
+        0, 1
+    )
 
 
 def attention_to_shared(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    """Attention of B*F frames (B*F, tokens, width) to the keys and values (B, n, width) of their video."""
+    """Attention of B*F frames (B*F, tokens, width) to the keys and values (B, n, width) of their
+    video.
+    """
     return attention(q.reshape(len(k), -1, q.shape[-1]), k, v, heads).view(q.shape)
 
 
@@ -73,7 +79,9 @@ class GEGLU(nn.Module):
 class FeedForward(nn.Module):
     def __init__(self, dim: int, ops: Ops):
         super().__init__()
-        self.net = nn.ModuleList([GEGLU(dim, 4 * dim, ops), nn.Identity(), ops.Linear(4 * dim, dim)])
+        self.net = nn.ModuleList(
+            [GEGLU(dim, 4 * dim, ops), nn.Identity(), ops.Linear(4 * dim, dim)]
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Token by token, so that a large sample goes through in parts without any difference."""
@@ -83,7 +91,9 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """LayerNorm-first block: attn1 over x, attn2 over the text (or x again without one), GEGLU feed-forward."""
+    """LayerNorm-first block: attn1 over x, attn2 over the text (or x again without one), GEGLU
+    feed-forward.
+    """
 
     def __init__(self, dim: int, heads: int, head_dim: int, context_dim: int | None, ops: Ops):
         super().__init__()
@@ -107,14 +117,18 @@ def over_frames(x: Tensor, frames: int) -> Tensor:
 
 
 class TemporalTransformer(nn.Module):
-    """Self-attention over the frames of each pixel (both attentions), no positions, no mask, no text."""
+    """Self-attention over the frames of each pixel (both attentions), no positions, no mask, no
+    text.
+    """
 
     def __init__(self, channels: int, heads: int, head_dim: int, groups: int, ops: Ops):
         super().__init__()
         inner = heads * head_dim
         self.norm = ops.GroupNorm(groups, channels, eps=1e-6)
         self.proj_in = ops.Linear(channels, inner)
-        self.transformer_blocks = nn.ModuleList([TransformerBlock(inner, heads, head_dim, None, ops)])
+        self.transformer_blocks = nn.ModuleList(
+            [TransformerBlock(inner, heads, head_dim, None, ops)]
+        )
         self.proj_out = ops.Linear(inner, channels)
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
@@ -129,8 +143,9 @@ class TemporalTransformer(nn.Module):
 def frame_conv(channels: int, ops: Ops) -> nn.Conv2d:
     """A convolution over three frames of each pixel, of (B, C, F, H*W).
 
-    Checkpoints hold it as a Conv3d of kernel 3x1x1. It gives the same numbers as a 2-D one, which every backend has
-    faster kernels for, so the layer is the namespace's own Conv2d; only its state dict has the checkpoints' shape.
+    Checkpoints hold it as a Conv3d of kernel 3x1x1. It gives the same numbers as a 2-D one, which
+    every backend has faster kernels for, so the layer is the namespace's own Conv2d; only its state
+    dict has the checkpoints' shape.
     """
     layer = ops.Conv2d(channels, channels, (3, 1), padding=(1, 0))
     layer.register_load_state_dict_pre_hook(_drop_width)
@@ -154,12 +169,18 @@ class TemporalConv(nn.Module):
     def __init__(self, channels: int, ops: Ops):
         super().__init__()
         self.conv1 = self._step(channels, ops)
-        self.conv2, self.conv3, self.conv4 = (self._step(channels, ops, nn.Dropout(0.1)) for _ in range(3))
+        self.conv2, self.conv3, self.conv4 = (
+            self._step(channels, ops, nn.Dropout(0.1)) for _ in range(3)
+        )
 
     @staticmethod
     def _step(channels: int, ops: Ops, *dropout: nn.Module) -> nn.Sequential:
-        return nn.Sequential(ops.GroupNorm(TEMPORAL_CONV_GROUPS, channels), nn.SiLU(), *dropout,
-                             frame_conv(channels, ops))
+        return nn.Sequential(
+            ops.GroupNorm(TEMPORAL_CONV_GROUPS, channels),
+            nn.SiLU(),
+            *dropout,
+            frame_conv(channels, ops),
+        )
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         h = over_frames(x, frames)
@@ -171,8 +192,17 @@ class TemporalConv(nn.Module):
 class SpatialTransformer(nn.Module):
     """Transformer2D of the CrossAttn blocks: pixels attend to pixels, then to the text."""
 
-    def __init__(self, channels: int, heads: int, head_dim: int, context_dim: int, depth: int, groups: int,
-                 linear: bool, ops: Ops):
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        head_dim: int,
+        context_dim: int,
+        depth: int,
+        groups: int,
+        linear: bool,
+        ops: Ops,
+    ):
         super().__init__()
         inner = heads * head_dim
         self.norm = ops.GroupNorm(groups, channels, eps=1e-6)
@@ -180,7 +210,8 @@ class SpatialTransformer(nn.Module):
         self.proj_in = ops.Linear(channels, inner) if linear else ops.Conv2d(channels, inner, 1)
         self.proj_out = ops.Linear(inner, channels) if linear else ops.Conv2d(inner, channels, 1)
         self.transformer_blocks = nn.ModuleList(
-            [TransformerBlock(inner, heads, head_dim, context_dim, ops) for _ in range(depth)])
+            [TransformerBlock(inner, heads, head_dim, context_dim, ops) for _ in range(depth)]
+        )
 
     def text_layers(self) -> list[nn.Module]:
         return [block.attn2 for block in self.transformer_blocks]
@@ -204,8 +235,16 @@ class SpatialTransformer(nn.Module):
 class AddedKVAttention(nn.Module):
     """DeepFloyd's attention: pixels attend to [text, pixels] in one softmax, or to the text alone."""
 
-    def __init__(self, channels: int, head_dim: int, context_dim: int, groups: int, eps: float, text_only: bool,
-                 ops: Ops):
+    def __init__(
+        self,
+        channels: int,
+        head_dim: int,
+        context_dim: int,
+        groups: int,
+        eps: float,
+        text_only: bool,
+        ops: Ops,
+    ):
         super().__init__()
         self.heads = channels // head_dim
         self.group_norm = ops.GroupNorm(groups, channels, eps=eps)
@@ -228,8 +267,10 @@ class AddedKVAttention(nn.Module):
         return self.add_k_proj(context), self.add_v_proj(context)
 
     def forward(self, x: Tensor, text: list[tuple[Tensor, Tensor]]) -> Tensor:
-        (k, v), = text
-        h = rearrange(self.group_norm(x), "b c h w -> b (h w) c").contiguous()  # once, not in each projection
+        ((k, v),) = text
+        h = rearrange(
+            self.group_norm(x), "b c h w -> b (h w) c"
+        ).contiguous()  # once, not in each projection
         if not self.text_only:
             k, v = before_each(k, self.to_k(h)), before_each(v, self.to_v(h))
         h = self.to_out[0](attention_to_shared(self.to_q(h), k, v, self.heads))
@@ -237,19 +278,39 @@ class AddedKVAttention(nn.Module):
 
 
 class Resnet(nn.Module):
-    """Residual block conditioned on time; `resample` ("down", "up" or None) halves or doubles H and W inside."""
+    """Residual block conditioned on time; `resample` ("down", "up" or None) halves or doubles H and
+    W inside.
+    """
 
-    def __init__(self, in_channels: int, out_channels: int, time_dim: int, groups: int, eps: float, act: str,
-                 scale_shift: bool, skip_time_act: bool, out_scale: float, resample: str | None, ops: Ops):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        time_dim: int,
+        groups: int,
+        eps: float,
+        act: str,
+        scale_shift: bool,
+        skip_time_act: bool,
+        out_scale: float,
+        resample: str | None,
+        ops: Ops,
+    ):
         super().__init__()
-        self.act, self.scale_shift, self.skip_time_act = ACTIVATIONS[act], scale_shift, skip_time_act
+        self.act, self.scale_shift, self.skip_time_act = (
+            ACTIVATIONS[act],
+            scale_shift,
+            skip_time_act,
+        )
         self.out_scale, self.resample = out_scale, resample
         self.norm1 = ops.GroupNorm(groups, in_channels, eps=eps)
         self.conv1 = ops.Conv2d(in_channels, out_channels, 3, padding=1)
         self.time_emb_proj = ops.Linear(time_dim, out_channels * (2 if scale_shift else 1))
         self.norm2 = ops.GroupNorm(groups, out_channels, eps=eps)
         self.conv2 = ops.Conv2d(out_channels, out_channels, 3, padding=1)
-        self.conv_shortcut = ops.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
+        self.conv_shortcut = (
+            ops.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
+        )
 
     def forward(self, x: Tensor, temb: Tensor, frames: int) -> Tensor:
         h = self._timed(self.conv1(self._resampled(self.act(self.norm1(x)))), temb, frames)
@@ -319,7 +380,9 @@ class AttentionPooling(nn.Module):
         # A lone parameter is no castable layer: the host may leave it on another device or dtype.
         first = x.mean(dim=1, keepdim=True) + self.positional_embedding.to(x)
         tokens = torch.cat([first, x], dim=1)
-        return attention(self.q_proj(first), self.k_proj(tokens), self.v_proj(tokens), self.heads)[:, 0]
+        return attention(self.q_proj(first), self.k_proj(tokens), self.v_proj(tokens), self.heads)[
+            :, 0
+        ]
 
 
 class TextTimeEmbedding(nn.Module):

@@ -1,10 +1,11 @@
 """The UNet family of Show-1: pixel 3-D, DeepFloyd IF 2-D and the ModelScope-type latent 3-D UNet.
 
 One class builds all of them from a checkpoint's own `config.json`; state-dict keys are those of the
-released checkpoints. Facts that a reader would not guess (paper, section 3; recorded from the original):
+released checkpoints. Facts that a reader would not guess (paper, section 3; recorded from the
+original):
 
-- Temporal attention of the Simple blocks has `attention_head_dim` heads, the spatial attention beside it
-  has heads of that *width*.
+- Temporal attention of the Simple blocks has `attention_head_dim` heads, the spatial attention
+  beside it has heads of that *width*.
 - `attention_head_dim` as a list is not reversed on the way up, every other list is.
 - The pad tokens of the text are attended to and pooled: there is no text mask.
 """
@@ -38,27 +39,44 @@ _BLOCKS = {  # block type without direction and dimension: attention, resampling
     "CrossAttn": ("transformer", "conv"),
     "": (None, "conv"),
 }
-_UNSUPPORTED = ("dual_cross_attention", "upcast_attention", "class_embeddings_concat", "timestep_post_act",
-                "time_cond_proj_dim", "num_class_embeds", "mid_block_only_cross_attention")
+_UNSUPPORTED = (
+    "dual_cross_attention",
+    "upcast_attention",
+    "class_embeddings_concat",
+    "timestep_post_act",
+    "time_cond_proj_dim",
+    "num_class_embeds",
+    "mid_block_only_cross_attention",
+)
 
 
 @dataclass
 class TextStates:
-    """Text as the UNet reads it, computed once per run: pooled (B, time_dim) and per-layer keys and values."""
+    """Text as the UNet reads it, computed once per run: pooled (B, time_dim) and per-layer keys and
+    values.
+    """
 
     pooled: Tensor | None
     keys_values: dict[str, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
 
     def repeat(self, times: int) -> "TextStates":
         """Each sample `times` times in a row (for a batch of windows that share one text)."""
+
         def again(x: Tensor) -> Tensor:
             return x.repeat_interleave(times, 0)
-        pairs = {name: [(again(k), again(v)) for k, v in layers] for name, layers in self.keys_values.items()}
+
+        pairs = {
+            name: [(again(k), again(v)) for k, v in layers]
+            for name, layers in self.keys_values.items()
+        }
         return TextStates(None if self.pooled is None else again(self.pooled), pairs)
 
     def __getitem__(self, rows: slice) -> "TextStates":
         """Some samples of the batch."""
-        pairs = {name: [(k[rows], v[rows]) for k, v in layers] for name, layers in self.keys_values.items()}
+        pairs = {
+            name: [(k[rows], v[rows]) for k, v in layers]
+            for name, layers in self.keys_values.items()
+        }
         return TextStates(None if self.pooled is None else self.pooled[rows], pairs)
 
 
@@ -77,18 +95,25 @@ class _Config:
 
     def each(self, name: str, default: Any = None) -> list:
         value = self.get(name, default)
-        return list(value) if isinstance(value, (list, tuple)) else [value] * len(self.block_out_channels)
+        return (
+            list(value)
+            if isinstance(value, (list, tuple))
+            else [value] * len(self.block_out_channels)
+        )
 
     @property
     def latent(self) -> bool:
-        """diffusers' own UNet3DConditionModel (ModelScope, zeroscope). Show-1's class of that name writes
-        `transfromer_in_opt` into its config, show-1-sr2's too."""
+        """diffusers' own UNet3DConditionModel (ModelScope, zeroscope). Show-1's class of that name
+        writes `transfromer_in_opt` into its config, show-1-sr2's too.
+        """
         return "transfromer_in_opt" not in self.raw and not is_2d(self.raw)
 
     @property
     def head_dim_in(self) -> int:
-        """Head width of transformer_in: 64 in Show-1's class, whatever else its config says. The micro
-        cascade's config alone carries a key for it, since 512 channels would be most of that model."""
+        """Head width of transformer_in: 64 in Show-1's class, whatever else its config says. The
+        micro cascade's config alone carries a key for it, since 512 channels would be most of that
+        model.
+        """
         own = self.get("transformer_in_head_dim", 64)
         return self.each("attention_head_dim")[0] if self.latent else own
 
@@ -108,13 +133,20 @@ def _parse(block_type: str) -> tuple[str | None, str]:
 
 def _check(config: _Config) -> None:
     odd = [name for name in _UNSUPPORTED if config.get(name)]
-    checks = {"time_embedding_type": (None, "positional"), "class_embed_type": (None, "timestep"),
-              "addition_embed_type": (None, "text"), "encoder_hid_dim_type": (None, "text_proj"),
-              "conv_in_kernel": (None, 3), "conv_out_kernel": (None, 3)}
+    checks = {
+        "time_embedding_type": (None, "positional"),
+        "class_embed_type": (None, "timestep"),
+        "addition_embed_type": (None, "text"),
+        "encoder_hid_dim_type": (None, "text_proj"),
+        "conv_in_kernel": (None, 3),
+        "conv_out_kernel": (None, 3),
+    }
     odd += [name for name, allowed in checks.items() if config.raw.get(name) not in allowed]
     if odd:
-        raise ModelKindError("this UNet uses options Show-1 does not have: "
-                             + ", ".join(f"{name}={config.raw[name]!r}" for name in odd))
+        raise ModelKindError(
+            "this UNet uses options Show-1 does not have: "
+            + ", ".join(f"{name}={config.raw[name]!r}" for name in odd)
+        )
 
 
 @dataclass(frozen=True)
@@ -129,17 +161,31 @@ class _Level:
 
 
 class _Block(nn.Module):
-    """Layers of one resolution. One layer is resnet, temp_conv, attention, temp_attention, as far as present."""
+    """Layers of one resolution. One layer is resnet, temp_conv, attention, temp_attention, as far
+    as present.
+    """
 
-    def __init__(self, config: _Config, block_type: str, ins: list[int], level: _Level, ops: Ops,
-                 attentions: int | None = None, scale: float | None = None):
+    def __init__(
+        self,
+        config: _Config,
+        block_type: str,
+        ins: list[int],
+        level: _Level,
+        ops: Ops,
+        attentions: int | None = None,
+        scale: float | None = None,
+    ):
         super().__init__()
         kind, self.resampling = _parse(block_type)
         if kind == "transformer" and level.text_only:
-            raise ModelKindError("only_cross_attention in CrossAttn blocks is an option Show-1 does not have")
+            raise ModelKindError(
+                "only_cross_attention in CrossAttn blocks is an option Show-1 does not have"
+            )
         resnet = _resnet_options(config, self.resampling, scale)
         layers = range((len(ins) if attentions is None else attentions) if kind else 0)
-        self.resnets = nn.ModuleList([Resnet(width, level.width, resample=None, ops=ops, **resnet) for width in ins])
+        self.resnets = nn.ModuleList(
+            [Resnet(width, level.width, resample=None, ops=ops, **resnet) for width in ins]
+        )
         if not is_2d(config.raw):
             self.temp_convs = nn.ModuleList([TemporalConv(level.width, ops) for _ in ins])
             self.temp_attentions = nn.ModuleList([_temporal(config, level, ops) for _ in layers])
@@ -161,15 +207,22 @@ def _resnet_options(config: _Config, resampling: str, scale: float | None = None
     plain = resampling == "conv"
     if scale is None:
         scale = 1.0 if plain else config.get("resnet_out_scale_factor", 1.0)
-    return {"time_dim": config.time_dim, "groups": config.norm_num_groups, "eps": config.norm_eps,
-            "act": config.act_fn, "scale_shift": config.get("resnet_time_scale_shift", "default") == "scale_shift",
-            "skip_time_act": not plain and bool(config.get("resnet_skip_time_act", False)), "out_scale": scale}
+    return {
+        "time_dim": config.time_dim,
+        "groups": config.norm_num_groups,
+        "eps": config.norm_eps,
+        "act": config.act_fn,
+        "scale_shift": config.get("resnet_time_scale_shift", "default") == "scale_shift",
+        "skip_time_act": not plain and bool(config.get("resnet_skip_time_act", False)),
+        "out_scale": scale,
+    }
 
 
 def _heads(config: _Config, level: _Level) -> tuple[int, int]:
     """Heads and head width, except of the Simple blocks' spatial attention: Show-1's class reads
-    `attention_head_dim` as the number of heads, diffusers' class as their width. What is published as [5, 10, 20, 20]
-    in the one is 64 in the other."""
+    `attention_head_dim` as the number of heads, diffusers' class as their width. What is published
+    as [5, 10, 20, 20] in the one is 64 in the other.
+    """
     other = level.width // level.head
     return (other, level.head) if config.latent else (level.head, other)
 
@@ -180,22 +233,53 @@ def _temporal(config: _Config, level: _Level, ops: Ops) -> TemporalTransformer:
 
 def _spatial(config: _Config, kind: str | None, level: _Level, ops: Ops) -> nn.Module:
     if kind == "added_kv":
-        return AddedKVAttention(level.width, level.head, level.context, config.norm_num_groups, config.norm_eps,
-                                level.text_only, ops)
+        return AddedKVAttention(
+            level.width,
+            level.head,
+            level.context,
+            config.norm_num_groups,
+            config.norm_eps,
+            level.text_only,
+            ops,
+        )
     linear = config.latent or bool(config.get("use_linear_projection", False))
-    return SpatialTransformer(level.width, *_heads(config, level), level.context, level.depth,
-                              config.norm_num_groups, linear, ops)
+    return SpatialTransformer(
+        level.width,
+        *_heads(config, level),
+        level.context,
+        level.depth,
+        config.norm_num_groups,
+        linear,
+        ops,
+    )
 
 
 class _DownBlock(_Block):
-    def __init__(self, config: _Config, block_type: str, ins: list[int], level: _Level, ops: Ops, downsample: bool):
+    def __init__(
+        self,
+        config: _Config,
+        block_type: str,
+        ins: list[int],
+        level: _Level,
+        ops: Ops,
+        downsample: bool,
+    ):
         super().__init__(config, block_type, ins, level, ops)
         self.downsamplers = nn.ModuleList()
         if downsample and self.resampling == "resnet":
-            self.downsamplers.append(Resnet(level.width, level.width, resample="down", ops=ops,
-                                            **_resnet_options(config, "resnet")))
+            self.downsamplers.append(
+                Resnet(
+                    level.width,
+                    level.width,
+                    resample="down",
+                    ops=ops,
+                    **_resnet_options(config, "resnet"),
+                )
+            )
         elif downsample:
-            self.downsamplers.append(Downsample(level.width, config.get("downsample_padding", 1), ops))
+            self.downsamplers.append(
+                Downsample(level.width, config.get("downsample_padding", 1), ops)
+            )
 
     def forward(self, x: Tensor, step: "_Step") -> tuple[Tensor, list[Tensor]]:
         skips = []
@@ -209,12 +293,27 @@ class _DownBlock(_Block):
 
 
 class _UpBlock(_Block):
-    def __init__(self, config: _Config, block_type: str, ins: list[int], level: _Level, ops: Ops, upsample: bool):
+    def __init__(
+        self,
+        config: _Config,
+        block_type: str,
+        ins: list[int],
+        level: _Level,
+        ops: Ops,
+        upsample: bool,
+    ):
         super().__init__(config, block_type, ins, level, ops)
         self.upsamplers = nn.ModuleList()
         if upsample and self.resampling == "resnet":
-            self.upsamplers.append(Resnet(level.width, level.width, resample="up", ops=ops,
-                                          **_resnet_options(config, "resnet")))
+            self.upsamplers.append(
+                Resnet(
+                    level.width,
+                    level.width,
+                    resample="up",
+                    ops=ops,
+                    **_resnet_options(config, "resnet"),
+                )
+            )
         elif upsample:
             self.upsamplers.append(Upsample(level.width, ops))
 
@@ -225,7 +324,11 @@ class _UpBlock(_Block):
         for sampler in self.upsamplers:
             # The next skip's size: an odd one was rounded up on the way down.
             size = skips[-1].shape[-2:]
-            x = sampler(x, step.temb, step.frames) if self.resampling == "resnet" else sampler(x, size)
+            x = (
+                sampler(x, step.temb, step.frames)
+                if self.resampling == "resnet"
+                else sampler(x, size)
+            )
         return x
 
 
@@ -248,8 +351,10 @@ class _Step:
 
 
 def _laid_out(x: Tensor) -> Tensor:
-    """Channels last on a CPU: changes between pixels, tokens and frames are then views, and convolutions faster.
-    Elsewhere as it is: CUDA's group norm would undo it in every layer."""
+    """Channels last on a CPU: changes between pixels, tokens and frames are then views, and
+    convolutions faster.
+    Elsewhere as it is: CUDA's group norm would undo it in every layer.
+    """
     return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
 
 
@@ -258,7 +363,8 @@ class UNet(nn.Module):
 
     Args:
         config: the checkpoint's UNet config, lists or single values as published.
-        ops: namespace with Linear, Conv2d, GroupNorm and LayerNorm (torch.nn, or the host's castable ones).
+        ops: namespace with Linear, Conv2d, GroupNorm and LayerNorm (torch.nn, or the host's
+            castable ones).
 
     Raises:
         ModelKindError: the config asks for something no Show-1 model has.
@@ -285,34 +391,64 @@ class UNet(nn.Module):
         self._build_blocks(widths, ops)
         self.conv_norm_out = ops.GroupNorm(c.norm_num_groups, widths[0], eps=c.norm_eps)
         self.conv_out = ops.Conv2d(widths[0], c.out_channels, 3, padding=1)
-        self._text_layer_names = {m: name for name, m in self.named_modules() if hasattr(m, "text_layers")}
+        self._text_layer_names = {
+            m: name for name, m in self.named_modules() if hasattr(m, "text_layers")
+        }
 
     def _build_blocks(self, widths: list[int], ops: Ops) -> None:
         c, last = self._c, len(widths) - 1
         layers, heads = c.each("layers_per_block"), c.each("attention_head_dim", 8)
-        levels = [_Level(*values) for values in zip(
-            widths, heads, c.each("cross_attention_dim"), c.each("transformer_layers_per_block", 1),
-            c.each("only_cross_attention", False))]
-        self.down_blocks = nn.ModuleList([
-            _DownBlock(c, block_type, [widths[max(i - 1, 0)]] + [widths[i]] * (layers[i] - 1), levels[i], ops, i < last)
-            for i, block_type in enumerate(c.down_block_types)])
+        levels = [
+            _Level(*values)
+            for values in zip(
+                widths,
+                heads,
+                c.each("cross_attention_dim"),
+                c.each("transformer_layers_per_block", 1),
+                c.each("only_cross_attention", False),
+            )
+        ]
+        self.down_blocks = nn.ModuleList(
+            [
+                _DownBlock(
+                    c,
+                    block_type,
+                    [widths[max(i - 1, 0)]] + [widths[i]] * (layers[i] - 1),
+                    levels[i],
+                    ops,
+                    i < last,
+                )
+                for i, block_type in enumerate(c.down_block_types)
+            ]
+        )
         self.mid_block = self._mid_block(levels[-1], ops)
         self.up_blocks = nn.ModuleList()
         for i, block_type in enumerate(c.up_block_types):
             j = last - i  # the down block of the same resolution
             level = levels[j]
             if _parse(block_type)[0] == "added_kv":
-                level = replace(level, head=heads[i])  # a list of head widths keeps its down order on the way up
+                level = replace(
+                    level, head=heads[i]
+                )  # a list of head widths keeps its down order on the way up
             into = [widths[min(j + 1, last)]] + [widths[j]] * layers[j]
             skips = [widths[j]] * layers[j] + [widths[max(j - 1, 0)]]
-            self.up_blocks.append(_UpBlock(c, block_type, [a + b for a, b in zip(into, skips)], level, ops, i < last))
+            self.up_blocks.append(
+                _UpBlock(c, block_type, [a + b for a, b in zip(into, skips)], level, ops, i < last)
+            )
 
     def _mid_block(self, level: _Level, ops: Ops) -> _MidBlock:
         simple = "Simple" in (self._c.get("mid_block_type") or "")
         if not simple:
             level = replace(level, text_only=False)
-        return _MidBlock(self._c, "SimpleCrossAttnDown" if simple else "CrossAttnDown", [level.width] * 2, level, ops,
-                         attentions=1, scale=self._c.get("mid_block_scale_factor", 1.0))
+        return _MidBlock(
+            self._c,
+            "SimpleCrossAttnDown" if simple else "CrossAttnDown",
+            [level.width] * 2,
+            level,
+            ops,
+            attentions=1,
+            scale=self._c.get("mid_block_scale_factor", 1.0),
+        )
 
     @property
     def size_multiple(self) -> int:
@@ -330,11 +466,21 @@ class UNet(nn.Module):
         pooled = self.add_embedding(text) if hasattr(self, "add_embedding") else None
         if hasattr(self, "encoder_hid_proj"):
             text = self.encoder_hid_proj(text)
-        return TextStates(pooled, {name: [layer.keys_values(text) for layer in block.text_layers()]
-                                   for block, name in self._text_layer_names.items()})
+        return TextStates(
+            pooled,
+            {
+                name: [layer.keys_values(text) for layer in block.text_layers()]
+                for block, name in self._text_layer_names.items()
+            },
+        )
 
-    def forward(self, sample: Tensor, timestep: int | Tensor, text: Tensor | TextStates,
-                class_labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: int | Tensor,
+        text: Tensor | TextStates,
+        class_labels: Tensor | None = None,
+    ) -> Tensor:
         """Predicts noise (and variance, for pixel models).
 
         Args:
@@ -355,7 +501,9 @@ class UNet(nn.Module):
             labels = None if class_labels is None else class_labels.expand(2)
             return self(twice, timestep, text.repeat(2), labels)[:1]
         batch, _, frames, _, _ = sample.shape
-        step = _Step(self._embed(sample, timestep, text, class_labels), text, frames, self._text_layer_names)
+        step = _Step(
+            self._embed(sample, timestep, text, class_labels), text, frames, self._text_layer_names
+        )
         if self.config.get("center_input_sample"):
             sample = 2 * sample - 1
         x = self.conv_in(_laid_out(sample.transpose(1, 2).flatten(0, 1)))
@@ -375,7 +523,9 @@ class UNet(nn.Module):
             x = block(x, skips, step)
         return x
 
-    def _embed(self, sample: Tensor, timestep: int | Tensor, text: TextStates, labels: Tensor | None) -> Tensor:
+    def _embed(
+        self, sample: Tensor, timestep: int | Tensor, text: TextStates, labels: Tensor | None
+    ) -> Tensor:
         temb = self.time_embedding(self._sinusoid(timestep, sample))
         if hasattr(self, "class_embedding"):
             if labels is None:
@@ -389,8 +539,14 @@ class UNet(nn.Module):
     def _sinusoid(self, value: int | Tensor, sample: Tensor) -> Tensor:
         """Sinusoidal embedding (B, C0) of timesteps or noise levels, cosines first."""
         half = self._c.block_out_channels[0] // 2
-        steps = torch.as_tensor(value, device=sample.device, dtype=torch.float32).expand(sample.shape[0])
-        exponent = torch.arange(half, dtype=torch.float32, device=sample.device) / (half - self._c.get("freq_shift", 0))
+        steps = torch.as_tensor(value, device=sample.device, dtype=torch.float32).expand(
+            sample.shape[0]
+        )
+        exponent = torch.arange(half, dtype=torch.float32, device=sample.device) / (
+            half - self._c.get("freq_shift", 0)
+        )
         angles = steps[:, None] * torch.exp(-math.log(10000) * exponent)
         halves = [angles.cos(), angles.sin()]
-        return torch.cat(halves if self._c.get("flip_sin_to_cos", True) else halves[::-1], dim=-1).to(sample.dtype)
+        return torch.cat(
+            halves if self._c.get("flip_sin_to_cos", True) else halves[::-1], dim=-1
+        ).to(sample.dtype)

@@ -1,1 +1,3 @@
-"""Schedules, classifier-free guidance and the sampling loop. Pure functions of tensors and generators."""
+"""Schedules, classifier-free guidance and the sampling loop. Pure functions of tensors and
+generators.
+"""

@@ -13,8 +13,8 @@ _AROUND = 4  # frames on either side that say what is usual
 def find_cuts(images: Tensor) -> list[int]:
     """Numbers of the frames of (F, H, W, C) that begin a new scene.
 
-    A cut changes the picture's coarse colours at once, by much more than the frames around it change. Fades, flashes
-    of one frame's length at most, and fast motion are no cuts.
+    A cut changes the picture's coarse colours at once, by much more than the frames around it
+    change. Fades, flashes of one frame's length at most, and fast motion are no cuts.
     """
     if len(images) < 2:
         return []
@@ -24,10 +24,12 @@ def find_cuts(images: Tensor) -> list[int]:
 
 
 def _coarse(image: Tensor) -> Tensor:
-    return F.adaptive_avg_pool2d(image[..., :3].float().clamp(0, 1).permute(2, 0, 1)[None], _GRID)[0]
+    return F.adaptive_avg_pool2d(image[..., :3].float().clamp(0, 1).permute(2, 0, 1)[None], _GRID)[
+        0
+    ]
 
 
 def _stands_out(change: Tensor, i: int) -> bool:
-    around = torch.cat([change[max(0, i - _AROUND):i], change[i + 1:i + 1 + _AROUND]])
+    around = torch.cat([change[max(0, i - _AROUND) : i], change[i + 1 : i + 1 + _AROUND]])
     usual = float(around.median()) if len(around) else 0.0
     return float(change[i]) > max(_JUMP, _OUTSTANDING * usual)

@@ -16,7 +16,8 @@ class Guidance:
 
     Args:
         unet: on the device it computes on, as the text is.
-        positive, negative: text states (1, tokens, width), or one for each video of the batch (B, ...).
+        positive, negative: text states (1, tokens, width), or one for each video of the batch (B,
+            ...).
         scale: noise = negative + scale * (positive - negative), when above 1; the variance is the
             positive's (Ho and Salimans 2022; the paper's defaults are those of its script).
         dtype: what the UNet computes in; what goes in and comes out is float32.
@@ -27,11 +28,25 @@ class Guidance:
         guided_timesteps: the timesteps that are guided; None: all.
     """
 
-    def __init__(self, unet: UNet, positive: Tensor, negative: Tensor, scale: float, *, dtype: torch.dtype,
-                 channels: int = 3, noise_level: Tensor | None = None, at_once: int | None = None,
-                 guided_timesteps: Collection[int] | None = None):
+    def __init__(
+        self,
+        unet: UNet,
+        positive: Tensor,
+        negative: Tensor,
+        scale: float,
+        *,
+        dtype: torch.dtype,
+        channels: int = 3,
+        noise_level: Tensor | None = None,
+        at_once: int | None = None,
+        guided_timesteps: Collection[int] | None = None,
+    ):
         self.unet, self.scale, self.dtype, self.channels = unet, scale, dtype, channels
-        self.noise_level, self.at_once, self.guided_timesteps = noise_level, at_once, guided_timesteps
+        self.noise_level, self.at_once, self.guided_timesteps = (
+            noise_level,
+            at_once,
+            guided_timesteps,
+        )
         texts = [negative, positive] if scale > 1 else [positive]
         # Texts of unequal length cannot share a batch.
         together = [torch.cat(texts)] if len({text.shape for text in texts}) == 1 else texts
@@ -40,20 +55,22 @@ class Guidance:
         self._repeated = 1, self._states
 
     def __call__(self, sample: Tensor, timestep: int) -> Tensor:
-        """Noise and variance (B, C', F, H, W) of the sample (B, C, F, H, W) and what stands beside it."""
+        """Noise and variance (B, C', F, H, W) of the sample (B, C, F, H, W) and what stands beside
+        it.
+        """
         states = self._for_videos(len(sample))
         levels = None if self.noise_level is None else self.noise_level.expand(len(sample))
         x = sample.to(self.dtype)
         if self.scale <= 1 or not self._guides(timestep):
-            return self._forward(x, timestep, states[-1][-len(x):], levels)
+            return self._forward(x, timestep, states[-1][-len(x) :], levels)
         if len(states) == 1:
             both = None if levels is None else torch.cat([levels, levels])
             away, towards = self._forward(torch.cat([x, x]), timestep, states[0], both).chunk(2)
         else:
             away, towards = (self._forward(x, timestep, text, levels) for text in states)
-        without, wanted = away[:, :self.channels], towards[:, :self.channels]
+        without, wanted = away[:, : self.channels], towards[:, : self.channels]
         noise = without + self.scale * (wanted - without)
-        return torch.cat([noise, towards[:, self.channels:]], dim=1)
+        return torch.cat([noise, towards[:, self.channels :]], dim=1)
 
     def _guides(self, timestep: int) -> bool:
         return self.guided_timesteps is None or timestep in self.guided_timesteps
@@ -67,14 +84,21 @@ class Guidance:
 
     def _forward(self, x: Tensor, timestep: int, text: TextStates, levels: Tensor | None) -> Tensor:
         """The UNet on a batch, some samples at a time: the same numbers with less memory."""
-        # A number of the processor's would be copied over at every step, and compiled in by torch.compile.
+        # A number of the processor's would be copied over at every step, and compiled in by
+        # torch.compile.
         step = torch.full((), timestep, dtype=torch.float32, device=x.device)
 
         def run() -> Tensor:
             size = self._samples_of(x)
             parts = [slice(i, i + size) for i in range(0, len(x), size)]
-            return torch.cat([self.unet(x[part], step, text[part], None if levels is None else levels[part]).float()
-                              for part in parts])
+            return torch.cat(
+                [
+                    self.unet(
+                        x[part], step, text[part], None if levels is None else levels[part]
+                    ).float()
+                    for part in parts
+                ]
+            )
 
         def shrink() -> bool:
             size = self._samples_of(x)

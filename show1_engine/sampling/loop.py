@@ -9,19 +9,28 @@ from .samplers import SAMPLERS, Predict
 from .schedules import Schedule
 
 
-def denoise(predict: Predict, start: Tensor, schedule: Schedule, sources: list[Generator], report: Report,
-            condition: Tensor | None = None, stage: str = "sampling") -> Tensor:
+def denoise(
+    predict: Predict,
+    start: Tensor,
+    schedule: Schedule,
+    sources: list[Generator],
+    report: Report,
+    condition: Tensor | None = None,
+    stage: str = "sampling",
+) -> Tensor:
     """Walks `start` (N, C, F, H, W) down the schedule, `condition` (N, C', F, H, W) beside it.
 
-    The batch holds len(sources) windows of equal size, each with its own noise source, so that a batch
-    of windows gives the numbers the windows give one by one.
+    The batch holds len(sources) windows of equal size, each with its own noise source, so that a
+    batch of windows gives the numbers the windows give one by one.
 
     Raises ResultError, naming `stage` and the first bad step, if the sample is no longer finite.
     """
     watch = _Watch(stage, len(schedule.timesteps), start.device)
 
     def beside(sample: Tensor, timestep: int) -> Tensor:
-        return predict(sample if condition is None else torch.cat([sample, condition], dim=1), timestep)
+        return predict(
+            sample if condition is None else torch.cat([sample, condition], dim=1), timestep
+        )
 
     def reported(step: int, sample: Tensor, preview: Preview) -> None:
         watch.look(sample)
@@ -31,8 +40,9 @@ def denoise(predict: Predict, start: Tensor, schedule: Schedule, sources: list[G
 
 
 class _Watch:
-    """Looks after every step whether the sample is finite. The answers stay on the device and are fetched once in a
-    while, so that the device is not waited for at each step."""
+    """Looks after every step whether the sample is finite. The answers stay on the device and are
+    fetched once in a while, so that the device is not waited for at each step.
+    """
 
     def __init__(self, stage: str, steps: int, device: torch.device):
         self._stage, self._steps, self._done = stage, steps, 0
@@ -47,7 +57,11 @@ class _Watch:
         finite = torch.stack(self._finite).tolist()
         if not all(finite):
             step = self._done - len(finite) + finite.index(False) + 1
-            raise ResultError(f"{self._stage}: the frames are NaN or infinite from step {step} of {self._steps} on. "
-                              "Try weight_dtype fp32 or bf16, a lower cfg, a lower LoRA strength or another sampler; "
-                              "if that does not help, the model's files are damaged")
+            raise ResultError(
+                f"{self._stage}: the frames are NaN or infinite from step {step} of {self._steps} "
+                "on. "
+                "Try weight_dtype fp32 or bf16, a lower cfg, a lower LoRA strength or another "
+                "sampler; "
+                "if that does not help, the model's files are damaged"
+            )
         self._finite = []

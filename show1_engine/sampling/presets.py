@@ -7,17 +7,21 @@ from ..errors import one_of
 
 @dataclass(frozen=True)
 class Preset:
-    """steps: share of the steps asked for. guided: the stretch of the run, in shares of its steps, that is guided
-    (Kynk\u00e4\u00e4nniemi et al. 2024: guidance matters at middle noise levels). sampler: in place of "default"."""
+    """steps: share of the steps asked for. guided: the stretch of the run, in shares of its steps,
+    that is guided (Kynk\u00e4\u00e4nniemi et al. 2024: guidance matters at middle noise levels).
+    sampler: in place of "default".
+    """
 
     steps: float
     guided: tuple[float, float]
     sampler: str = "dpmpp_2m"
 
 
-PRESETS = {"reference": Preset(1.0, (0.0, 1.0), "default"),
-           "balanced": Preset(1 / 2, (0.0, 0.8)),
-           "fast": Preset(1 / 4, (0.0, 0.45))}
+PRESETS = {
+    "reference": Preset(1.0, (0.0, 1.0), "default"),
+    "balanced": Preset(1 / 2, (0.0, 0.8)),
+    "fast": Preset(1 / 4, (0.0, 0.45)),
+}
 _FEWEST_STEPS = 4  # a preset goes no lower
 
 
@@ -35,4 +39,4 @@ def steps_of(chosen: Preset, steps: int) -> int:
 def guided_part(timesteps: list[int], start: float, end: float) -> frozenset[int]:
     """The timesteps between two shares (0..1) of the run."""
     count = len(timesteps)
-    return frozenset(timesteps[round(start * count):round(end * count)])
+    return frozenset(timesteps[round(start * count) : round(end * count)])

@@ -1,7 +1,7 @@
 """Samplers: how a sample is walked down a schedule. Each is one function that owns its steps.
 
-A sampler asks the model as often as it likes. The released ones are diffusers' schedulers, which are the
-reference; CONTRIBUTING.md says how to add one.
+A sampler asks the model as often as it likes. The released ones are diffusers' schedulers, which
+are the reference; CONTRIBUTING.md says how to add one.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,15 @@ from ..progress import Preview
 from .schedules import Schedule
 
 Predict = Callable[[Tensor, int], Tensor]  # (sample, timestep) -> noise and variance
-Reported = Callable[[int, Tensor, Preview], None]  # (steps done, the sample now, its preview), after every step
+Reported = Callable[
+    [int, Tensor, Preview], None
+]  # (steps done, the sample now, its preview), after every step
 Run = Callable[[Predict, Tensor, Schedule, list[Generator], Reported], Tensor]
 
 
-def scheduled(predict: Predict, start: Tensor, schedule: Schedule, sources: list[Generator],
-              report: Reported) -> Tensor:
+def scheduled(
+    predict: Predict, start: Tensor, schedule: Schedule, sources: list[Generator], report: Reported
+) -> Tensor:
     """One evaluation a step, stepped by the schedule's diffusers scheduler; each window by its own."""
     steppers = [schedule.stepper() for _ in sources]
     sample = start
@@ -35,13 +38,16 @@ def scheduled(predict: Predict, start: Tensor, schedule: Schedule, sources: list
     return sample
 
 
-def heun(predict: Predict, start: Tensor, schedule: Schedule, sources: list[Generator],
-              report: Reported) -> Tensor:
-    """Heun's method on the probability-flow ODE, two evaluations a step (Karras et al. 2022, algorithm 1).
+def heun(
+    predict: Predict, start: Tensor, schedule: Schedule, sources: list[Generator], report: Reported
+) -> Tensor:
+    """Heun's method on the probability-flow ODE, two evaluations a step (Karras et al. 2022,
+    algorithm 1).
 
-    In x / sqrt(alpha) the ODE is dx = noise dsigma, with sigma the noise over the signal. The step is taken
-    with the mean of the noise at both its ends; the last one, to no noise at all, with that at its start.
-    Clean samples are clipped or thresholded as the scheduler's config says. No noise is drawn on the way.
+    In x / sqrt(alpha) the ODE is dx = noise dsigma, with sigma the noise over the signal. The step
+    is taken with the mean of the noise at both its ends; the last one, to no noise at all, with
+    that at its start. Clean samples are clipped or thresholded as the scheduler's config says. No
+    noise is drawn on the way.
     """
     stepper, timesteps = schedule.stepper(), schedule.timesteps
     sample = start
@@ -75,15 +81,29 @@ class Sampler:
 
 SAMPLERS: dict[str, Sampler] = {
     "default": Sampler(),
-    "dpmpp_2m": Sampler(changes={
-        "_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "dpmsolver++", "solver_order": 2,
-        "solver_type": "midpoint", "lower_order_final": True, "timestep_spacing": "linspace"}),
+    "dpmpp_2m": Sampler(
+        changes={
+            "_class_name": "DPMSolverMultistepScheduler",
+            "algorithm_type": "dpmsolver++",
+            "solver_order": 2,
+            "solver_type": "midpoint",
+            "lower_order_final": True,
+            "timestep_spacing": "linspace",
+        }
+    ),
     "ddpm": Sampler(changes={"_class_name": "DDPMScheduler", "timestep_spacing": "leading"}),
-    "ddim": Sampler(changes={
-        "_class_name": "DDIMScheduler", "timestep_spacing": "leading", "set_alpha_to_one": False}),
+    "ddim": Sampler(
+        changes={
+            "_class_name": "DDIMScheduler",
+            "timestep_spacing": "leading",
+            "set_alpha_to_one": False,
+        }
+    ),
     "heun": Sampler(run=heun),
 }
-_COSINE_LAMBDA_CLIP = -5.1  # as published: a cosine schedule's first timesteps are too noisy to predict x0 from
+_COSINE_LAMBDA_CLIP = (
+    -5.1
+)  # as published: a cosine schedule's first timesteps are too noisy to predict x0 from
 
 
 def sampler_of(name: str) -> Sampler:
@@ -93,7 +113,9 @@ def sampler_of(name: str) -> Sampler:
 
 
 def with_sampler(config: dict[str, Any], name: str) -> dict[str, Any]:
-    """The scheduler config with another sampler on the same noise schedule; "default" keeps the checkpoint's."""
+    """The scheduler config with another sampler on the same noise schedule; "default" keeps the
+    checkpoint's.
+    """
     changed = {**config, **sampler_of(name).changes}
     if name == "dpmpp_2m" and config.get("beta_schedule") == "squaredcos_cap_v2":
         changed.setdefault("lambda_min_clipped", _COSINE_LAMBDA_CLIP)

@@ -1,7 +1,7 @@
 """The checkpoints' own schedules, through diffusers.
 
-Steps are taken in float32 with frames folded into the batch, so that dynamic thresholding is per frame, as in the
-original. A scheduler object keeps state, so each run makes its own.
+Steps are taken in float32 with frames folded into the batch, so that dynamic thresholding is per
+frame, as in the original. A scheduler object keeps state, so each run makes its own.
 """
 
 import inspect
@@ -13,21 +13,31 @@ from torch import Generator, Tensor
 
 from ..errors import CheckpointError, InputError, printable
 
-_CLASSES = ("DDPMScheduler", "DDIMScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler",
-            "DEISMultistepScheduler", "UniPCMultistepScheduler")
+_CLASSES = (
+    "DDPMScheduler",
+    "DDIMScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "DEISMultistepScheduler",
+    "UniPCMultistepScheduler",
+)
 _LEAST_SIGNAL = 1e-12  # of a cumulated alpha; a cosine schedule of 1000 steps ends at 2e-9
 
 
 def make_scheduler(config: dict[str, Any]) -> Any:
-    """A diffusers scheduler from a checkpoint's scheduler_config.json, with the numbers of its time.
+    """A diffusers scheduler from a checkpoint's scheduler_config.json, with the numbers of its
+    time.
 
-    Newer diffusers end DPM-Solver at sigma 0 unless told otherwise; configs of 2023 mean the last timestep.
+    Newer diffusers end DPM-Solver at sigma 0 unless told otherwise; configs of 2023 mean the last
+    timestep.
     """
     import diffusers
 
     name = config.get("_class_name")
     if name not in _CLASSES:
-        raise CheckpointError(f"scheduler '{name}' is not supported; expected one of {', '.join(_CLASSES)}")
+        raise CheckpointError(
+            f"scheduler '{name}' is not supported; expected one of {', '.join(_CLASSES)}"
+        )
     cls = getattr(diffusers, name)
     known = inspect.signature(cls.__init__).parameters
     settings = {k: v for k, v in config.items() if k in known}
@@ -36,12 +46,16 @@ def make_scheduler(config: dict[str, Any]) -> Any:
     try:
         scheduler = cls(**settings)
     except (ValueError, TypeError, NotImplementedError, ArithmeticError, RuntimeError) as error:
-        raise CheckpointError(f"the scheduler config cannot be used by {name}: {printable(error, 300)}. Use the "
-                              "scheduler_config.json that belongs to the model.") from None
+        raise CheckpointError(
+            f"the scheduler config cannot be used by {name}: {printable(error, 300)}. Use the "
+            "scheduler_config.json that belongs to the model."
+        ) from None
     if not bool((scheduler.alphas_cumprod > _LEAST_SIGNAL).all()):
-        raise CheckpointError("the scheduler config's betas (beta_start, beta_end, trained_betas) leave no signal at "
-                              "all in the noisiest samples, or are no numbers. Use the scheduler_config.json that "
-                              "belongs to the model.")
+        raise CheckpointError(
+            "the scheduler config's betas (beta_start, beta_end, trained_betas) leave no signal at "
+            "all in the noisiest samples, or are no numbers. Use the scheduler_config.json that "
+            "belongs to the model."
+        )
     return scheduler
 
 
@@ -50,19 +64,28 @@ class Schedule:
 
     Args:
         config: scheduler_config.json of the checkpoint.
-        steps: number of timesteps, 1 to the schedule's length (1000). Where that many would repeat a timestep, or
-            leave the table, which no sampler survives, there are so many fewer as do not: `dropped`.
+        steps: number of timesteps, 1 to the schedule's length (1000). Where that many would repeat
+            a timestep, or leave the table, which no sampler survives, there are so many fewer as do
+            not: `dropped`.
         timesteps: explicit descending timesteps instead of `steps` (DDPM-type schedulers).
         strength: start that far up: only the last int(steps * strength) timesteps are used.
         sampler: name of the sampler that walks down (sampling.samplers).
     """
 
-    def __init__(self, config: dict[str, Any], steps: int, timesteps: list[int] | None = None,
-                 strength: float = 1.0, sampler: str = "default"):
+    def __init__(
+        self,
+        config: dict[str, Any],
+        steps: int,
+        timesteps: list[int] | None = None,
+        strength: float = 1.0,
+        sampler: str = "default",
+    ):
         self._config, self._steps, self._custom, self.sampler = config, steps, timesteps, sampler
         limit = config.get("num_train_timesteps", 1000)
         if timesteps is None and not 1 <= steps <= limit:
-            raise InputError(f"steps is {steps}; the model's schedule has {limit} timesteps, so use 1 to {limit}")
+            raise InputError(
+                f"steps is {steps}; the model's schedule has {limit} timesteps, so use 1 to {limit}"
+            )
         self._first, self.timesteps = self._used(strength)
         while self._custom is None and self._steps > 1 and not self._sound(limit):
             self._steps -= 1
@@ -73,7 +96,7 @@ class Schedule:
         """The first of the table's timesteps that is used, and all of them from there."""
         table = self.scheduler().timesteps
         used = len(table) if strength >= 1 else int(len(table) * strength)
-        return len(table) - used, [int(t) for t in table[len(table) - used:]]
+        return len(table) - used, [int(t) for t in table[len(table) - used :]]
 
     def _sound(self, limit: int) -> bool:
         """Whether no noise level is repeated and every timestep is one of the model's."""
@@ -81,7 +104,7 @@ class Schedule:
         if levels is None:
             levels = self.timesteps
         else:
-            levels = levels[self._first:self._first + len(self.timesteps)].tolist()
+            levels = levels[self._first : self._first + len(self.timesteps)].tolist()
         repeated = any(one == other for one, other in zip(levels, levels[1:]))
         return not repeated and all(0 <= timestep < limit for timestep in self.timesteps)
 
@@ -105,49 +128,61 @@ class Stepper:
         self._scheduler = scheduler
         if first and hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(first)
-        self._learned_variance = (type(scheduler).__name__ == "DDPMScheduler"
-                                  and str(scheduler.config.variance_type).startswith("learned"))
+        self._learned_variance = type(scheduler).__name__ == "DDPMScheduler" and str(
+            scheduler.config.variance_type
+        ).startswith("learned")
 
     def add_noise(self, clean: Tensor, noise: Tensor, timestep: int) -> Tensor:
         return self._scheduler.add_noise(clean, noise, torch.tensor([timestep]))
 
-    def step(self, prediction: Tensor, timestep: int, sample: Tensor, generator: Generator) -> Tensor:
+    def step(
+        self, prediction: Tensor, timestep: int, sample: Tensor, generator: Generator
+    ) -> Tensor:
         """The next sample (B, C, F, H, W), or (N, C, H, W).
 
         `prediction` holds the noise and, for pixel models, the variance: twice as many channels.
         """
         if not self._learned_variance:
-            prediction = prediction[:, :sample.shape[1]]
+            prediction = prediction[:, : sample.shape[1]]
         # A tensor, not a number: diffusers below 0.28 compares it with its table by tensor methods.
-        after = self._scheduler.step(_folded(prediction), torch.tensor(timestep), _folded(sample), generator=generator)
+        after = self._scheduler.step(
+            _folded(prediction), torch.tensor(timestep), _folded(sample), generator=generator
+        )
         return _unfolded(after.prev_sample, sample)
 
     def signal(self, timestep: int) -> float:
         """What is left of the clean sample at a timestep: sqrt(alpha)."""
-        return float(self._scheduler.alphas_cumprod[timestep])**0.5
+        return float(self._scheduler.alphas_cumprod[timestep]) ** 0.5
 
     def noise_to_signal(self, timestep: int) -> float:
         """Sigma: how much noise there is for each part of the clean sample."""
         alpha = float(self._scheduler.alphas_cumprod[timestep])
-        return ((1 - alpha) / alpha)**0.5
+        return ((1 - alpha) / alpha) ** 0.5
 
     def thresholded(self, clean: Tensor) -> Tensor:
-        """A predicted clean sample as the scheduler's config bounds it: dynamically for each frame (Saharia et al.
-        2022, section 2.3), clipped, or not at all."""
+        """A predicted clean sample as the scheduler's config bounds it: dynamically for each frame
+        (Saharia et al. 2022, section 2.3), clipped, or not at all.
+        """
         config = self._scheduler.config
         if config.get("thresholding"):
             frames = _folded(clean)
-            sizes = torch.quantile(frames.flatten(1).abs().float(), config.dynamic_thresholding_ratio, dim=1)
+            sizes = torch.quantile(
+                frames.flatten(1).abs().float(), config.dynamic_thresholding_ratio, dim=1
+            )
             bounds = sizes.clamp(1, config.sample_max_value)[:, None, None, None]
             return _unfolded(torch.minimum(torch.maximum(frames, -bounds), bounds) / bounds, clean)
         if config.get("clip_sample"):
-            return clean.clamp(-config.get("clip_sample_range", 1.0), config.get("clip_sample_range", 1.0))
+            return clean.clamp(
+                -config.get("clip_sample_range", 1.0), config.get("clip_sample_range", 1.0)
+            )
         return clean
 
     def predict_clean(self, prediction: Tensor, timestep: int, sample: Tensor) -> Tensor:
         """The clean sample a noise prediction implies, for previews."""
         alpha = float(self._scheduler.alphas_cumprod[timestep])
-        return (sample - (1 - alpha)**0.5 * prediction[:, :sample.shape[1]]) / max(alpha, 1e-4)**0.5
+        return (sample - (1 - alpha) ** 0.5 * prediction[:, : sample.shape[1]]) / max(
+            alpha, 1e-4
+        ) ** 0.5
 
 
 def _folded(x: Tensor) -> Tensor:

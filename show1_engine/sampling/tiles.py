@@ -13,11 +13,18 @@ _IN_ONE_PIECE = 1.5  # a frame of up to that many times the trained side is not 
 _OVERLAP = 4  # tiles overlap by a quarter of their side
 
 
-def tile_side(height: int, width: int, trained: int, asked: int, fits: Callable[[int], bool], multiple: int = 1) -> int:
+def tile_side(
+    height: int,
+    width: int,
+    trained: int,
+    asked: int,
+    fits: Callable[[int], bool],
+    multiple: int = 1,
+) -> int:
     """Side of the square tiles for a (height, width) sample.
 
-    `asked` if it is given (0: automatic): the whole sample where it is not much larger than the model was trained on,
-    else the trained side; halved until `fits(side)`. Never below `smallest`.
+    `asked` if it is given (0: automatic): the whole sample where it is not much larger than the
+    model was trained on, else the trained side; halved until `fits(side)`. Never below `smallest`.
     """
     if asked:
         return max(smallest(multiple), asked)
@@ -44,11 +51,14 @@ def whole(length: int) -> list[Span]:
     return [Span(0, length, torch.ones(length))]
 
 
-def blended(predict: Predict, boxes_of: Callable[[int], list[Box]], side: int, least: int) -> Predict:
+def blended(
+    predict: Predict, boxes_of: Callable[[int], list[Box]], side: int, least: int
+) -> Predict:
     """`predict` on overlapping boxes of a large sample, averaged by their weights at every step.
 
-    All boxes see the same noise, since they are cut out of one sample: no seam can grow between them. When the device
-    runs out of memory the tiles are halved, down to `least`, and the step is tried again.
+    All boxes see the same noise, since they are cut out of one sample: no seam can grow between
+    them. When the device runs out of memory the tiles are halved, down to `least`, and the step is
+    tried again.
     """
     plan = boxes_of(side)
 

@@ -1,6 +1,8 @@
-"""Temporal windows and spatial tiles as data: which frames and pixels are sampled together, and how much each counts.
+"""Temporal windows and spatial tiles as data: which frames and pixels are sampled together, and how
+much each counts.
 
-One planner serves every axis: `spans` covers a length with overlapping stretches whose weights sum to one everywhere.
+One planner serves every axis: `spans` covers a length with overlapping stretches whose weights sum
+    to one everywhere.
 """
 
 from collections.abc import Iterator
@@ -12,7 +14,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Window:
-    """Frames start..stop-1 of a clip. `continues`: its first frame is already there, from the window before."""
+    """Frames start..stop-1 of a clip. `continues`: its first frame is already there, from the
+    window before.
+    """
 
     start: int
     stop: int
@@ -30,10 +34,11 @@ def scenes(frames: int, cuts: list[int]) -> list[tuple[int, int]]:
 
 
 def chained_windows(frames: int, window: int = 8, cuts: list[int] = ()) -> list[Window]:
-    """Windows that each start on the last frame of the one before; the last of a scene is moved back to end with it.
+    """Windows that each start on the last frame of the one before; the last of a scene is moved
+    back to end with it.
 
-    Every frame is covered, a scene cut starts a new chain, and a scene shorter than a window is one window.
-    29 frames give starts 0, 7, 14, 21.
+    Every frame is covered, a scene cut starts a new chain, and a scene shorter than a window is one
+    window. 29 frames give starts 0, 7, 14, 21.
     """
     out = []
     for begin, end in scenes(frames, list(cuts)):
@@ -43,8 +48,13 @@ def chained_windows(frames: int, window: int = 8, cuts: list[int] = ()) -> list[
 
 
 def original_windows(frames: int, window: int = 8) -> list[Window]:
-    """The original's loop, kept for comparison: trailing frames stay uncovered unless (frames - 1) % 7 == 0."""
-    return [Window(start, start + window, start > 0) for start in range(0, frames - window + 1, window - 1)]
+    """The original's loop, kept for comparison: trailing frames stay uncovered unless (frames - 1)
+    % 7 == 0.
+    """
+    return [
+        Window(start, start + window, start > 0)
+        for start in range(0, frames - window + 1, window - 1)
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +73,8 @@ class Span:
 def spans(length: int, size: int, overlap: int, multiple: int = 1) -> list[Span]:
     """Covers an axis with equal stretches of at most `size` that overlap by at least `overlap`.
 
-    Weights rise and fall linearly where stretches overlap, stay 1 at the axis' own ends, and sum to 1 everywhere.
-    Starts (and the size) are multiples of `multiple`, which must divide `length`.
+    Weights rise and fall linearly where stretches overlap, stay 1 at the axis' own ends, and sum to
+    1 everywhere. Starts (and the size) are multiples of `multiple`, which must divide `length`.
     """
     size = max(multiple, size // multiple * multiple)
     if length <= size:
@@ -73,12 +83,21 @@ def spans(length: int, size: int, overlap: int, multiple: int = 1) -> list[Span]
     count = -(-(length - overlap) // (size - overlap))
     room = (length - size) // multiple
     starts = [round(i * room / (count - 1)) * multiple for i in range(count)]
-    raw = [_ramp(size, starts[i - 1] + size - start if i else 0,
-                 start + size - starts[i + 1] if i + 1 < count else 0) for i, start in enumerate(starts)]
+    raw = [
+        _ramp(
+            size,
+            starts[i - 1] + size - start if i else 0,
+            start + size - starts[i + 1] if i + 1 < count else 0,
+        )
+        for i, start in enumerate(starts)
+    ]
     total = torch.zeros(length)
     for start, weight in zip(starts, raw):
-        total[start:start + size] += weight
-    return [Span(start, start + size, weight / total[start:start + size]) for start, weight in zip(starts, raw)]
+        total[start : start + size] += weight
+    return [
+        Span(start, start + size, weight / total[start : start + size])
+        for start, weight in zip(starts, raw)
+    ]
 
 
 def _ramp(size: int, before: int, after: int) -> Tensor:
@@ -91,8 +110,11 @@ def _ramp(size: int, before: int, after: int) -> Tensor:
 
 def scene_spans(frames: int, window: int, overlap: int, cuts: list[int] = ()) -> list[Span]:
     """`spans` over time that never reach across a scene cut."""
-    return [Span(begin + span.start, begin + span.stop, span.weight) for begin, end in scenes(frames, list(cuts))
-            for span in spans(end - begin, window, overlap)]
+    return [
+        Span(begin + span.start, begin + span.stop, span.weight)
+        for begin, end in scenes(frames, list(cuts))
+        for span in spans(end - begin, window, overlap)
+    ]
 
 
 @dataclass(frozen=True, eq=False)

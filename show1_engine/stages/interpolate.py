@@ -6,7 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..frames import checked, finite, from_model, pad_to_multiple, pixel_frames, split_alpha, to_model, with_alpha
+from ..frames import (
+    checked,
+    finite,
+    from_model,
+    pad_to_multiple,
+    pixel_frames,
+    split_alpha,
+    to_model,
+    with_alpha,
+)
 from ..models.bundle import Show1Model
 from ..models.kinds import INTERPOLATION
 from ..noise import generator, randn
@@ -38,12 +47,19 @@ class InterpolateSettings(StageSettings):
 
 
 @torch.no_grad()
-def interpolate(model: Show1Model, images: Tensor, positive: Tensor, negative: Tensor, settings: InterpolateSettings,
-                report: Report = silent) -> Tensor:
+def interpolate(
+    model: Show1Model,
+    images: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    settings: InterpolateSettings,
+    report: Report = silent,
+) -> Tensor:
     """Interpolates between all neighbouring frames.
 
-    Every window of two given frames is sampled from the same initial noise, in batches. As in the original the
-    model redraws the given frames too; where two windows meet, the later one's frame is kept.
+    Every window of two given frames is sampled from the same initial noise, in batches. As in the
+    original the model redraws the given frames too; where two windows meet, the later one's frame
+    is kept.
 
     Args:
         model: an interpolation model.
@@ -65,45 +81,82 @@ def interpolate(model: Show1Model, images: Tensor, positive: Tensor, negative: T
     cuts = set(find_cuts(images)) if settings.cuts else set()
     starts = [k for k in range(len(images) - 1) if k + 1 not in cuts]
     for k in cuts:  # nothing lies between two scenes: the last frame stands until the next begins
-        result[FACTOR * (k - 1):FACTOR * k] = images[k - 1]
+        result[FACTOR * (k - 1) : FACTOR * k] = images[k - 1]
         result[FACTOR * k] = images[k]
     _fill(result, model, images, starts, positive, negative, settings, steps, report)
     return result
 
 
-def _fill(result: Tensor, model: Show1Model, images: Tensor, starts: list[int], positive: Tensor, negative: Tensor,
-          s: InterpolateSettings, steps: Steps, report: Report) -> None:
+def _fill(
+    result: Tensor,
+    model: Show1Model,
+    images: Tensor,
+    starts: list[int],
+    positive: Tensor,
+    negative: Tensor,
+    s: InterpolateSettings,
+    steps: Steps,
+    report: Report,
+) -> None:
     """Samples the windows that begin at `starts` and writes them into `result`."""
     multiple, (height, width) = model.network.size_multiple, images.shape[1:3]
     size = pad_to_multiple(images.new_empty(1, 1, 1, height, width), multiple).shape[-2:]
     batch = max(1, min(len(starts), _PIXELS_AT_ONCE // (WINDOW * size[0] * size[1])))
     # Trained on whole scenes: only memory cuts them into tiles.
-    plan = layout(model, samples_per_video(s.cfg) * batch, WINDOW, size, max(size), s.tiling, multiple)
-    groups = [starts[i:i + batch] for i in range(0, len(starts), batch)]
-    announce(report, STAGE, f"{len(images)} frames {width}x{height} -> {len(result)}, in "
-                            f"{counted(len(starts), 'window')} ({batch} at once){plan}; {steps.told(len(groups))}")
+    plan = layout(
+        model, samples_per_video(s.cfg) * batch, WINDOW, size, max(size), s.tiling, multiple
+    )
+    groups = [starts[i : i + batch] for i in range(0, len(starts), batch)]
+    announce(
+        report,
+        STAGE,
+        f"{len(images)} frames {width}x{height} -> {len(result)}, in "
+        f"{counted(len(starts), 'window')} ({batch} at once){plan}; {steps.told(len(groups))}",
+    )
     device = model.unet.load(plan.memory)
     noise = randn((1, 3, WINDOW, *size), generator(s.seed), device)
-    predict = guidance(STAGE, model, positive, negative, s.cfg, device=device, at_once=plan.at_once,
-                       guided_timesteps=steps.guided_timesteps)
+    predict = guidance(
+        STAGE,
+        model,
+        positive,
+        negative,
+        s.cfg,
+        device=device,
+        at_once=plan.at_once,
+        guided_timesteps=steps.guided_timesteps,
+    )
     for i, group in enumerate(groups):
-        given = [pad_to_multiple(to_model(images[k:k + 2, ..., :3], device), multiple) for k in group]
+        given = [
+            pad_to_multiple(to_model(images[k : k + 2, ..., :3], device), multiple) for k in group
+        ]
         condition = torch.cat([condition_of(pair[:, :, 0], pair[:, :, 1]) for pair in given])
-        # The original restarts its noise for every window: all windows share initial and step noise.
-        out = denoise(plan.over(predict, whole(WINDOW)), noise.expand(len(group), -1, -1, -1, -1), steps.schedule,
-                      [generator(s.seed) for _ in group],
-                      previewing(shifted(report, i * len(steps), len(groups) * len(steps)), pixel_frames), condition,
-                      stage=STAGE)
+        # The original restarts its noise for every window: all windows share initial and step
+        # noise.
+        out = denoise(
+            plan.over(predict, whole(WINDOW)),
+            noise.expand(len(group), -1, -1, -1, -1),
+            steps.schedule,
+            [generator(s.seed) for _ in group],
+            previewing(shifted(report, i * len(steps), len(groups) * len(steps)), pixel_frames),
+            condition,
+            stage=STAGE,
+        )
         for k, window in zip(group, out.split(1)):
-            _, alpha = split_alpha(images[k:k + 2])
+            _, alpha = split_alpha(images[k : k + 2])
             frames = finite(STAGE, from_model(window[..., :height, :width]))
-            result[FACTOR * k:FACTOR * k + WINDOW] = with_alpha(frames, alpha)
+            result[FACTOR * k : FACTOR * k + WINDOW] = with_alpha(frames, alpha)
 
 
 def condition_of(first: Tensor, last: Tensor) -> Tensor:
-    """Condition channels (1, 4, 5, H, W) of one window: the linear blend of two frames (1, 3, H, W), and the mask."""
-    blend = F.interpolate(torch.stack([first, last], dim=2), size=(WINDOW, *first.shape[-2:]), mode="trilinear",
-                          align_corners=True)
+    """Condition channels (1, 4, 5, H, W) of one window: the linear blend of two frames (1, 3, H,
+    W), and the mask.
+    """
+    blend = F.interpolate(
+        torch.stack([first, last], dim=2),
+        size=(WINDOW, *first.shape[-2:]),
+        mode="trilinear",
+        align_corners=True,
+    )
     mask = torch.zeros_like(blend[:, :1])
     mask[:, :, [0, -1]] = 1
     return torch.cat([blend, mask], dim=1)

@@ -39,21 +39,27 @@ class KeyframeSettings(StageSettings):
 
 
 @torch.no_grad()
-def keyframes(model: Show1Model, positive: Tensor, negative: Tensor, settings: KeyframeSettings,
-              report: Report = silent, motion_from: Tensor | None = None, motion_mix: float = 0.5) -> Tensor:
+def keyframes(
+    model: Show1Model,
+    positive: Tensor,
+    negative: Tensor,
+    settings: KeyframeSettings,
+    report: Report = silent,
+    motion_from: Tensor | None = None,
+    motion_mix: float = 0.5,
+) -> Tensor:
     """Samples keyframes from text.
 
     Args:
         model: a keyframe model.
         positive, negative: T5 states (1, 77, width).
         report: called after every step with (step, steps, preview).
-        motion_from: frames (F, H, W, C) in [0, 1] whose inverted noise sampling starts from, as many as `num_frames`
-            evenly drawn from them.
+        motion_from: frames (F, H, W, C) in [0, 1] whose inverted noise sampling starts from, as
+            many as `num_frames` evenly drawn from them.
         motion_mix: share of the inverted noise in the starting noise, 0 to 1 (the rest is random).
 
-    Returns:
-        (num_frames, height, width, 3), about [0, 1]. Sizes the model's levels do not divide are sampled larger
-        and cropped.
+    Returns: (num_frames, height, width, 3), about [0, 1]. Sizes the model's levels do not divide
+        are sampled larger and cropped.
     """
     model.require(STAGE, KEYFRAMES)
     one_prompt(STAGE, positive, negative)
@@ -64,39 +70,74 @@ def keyframes(model: Show1Model, positive: Tensor, negative: Tensor, settings: K
     multiple = model.network.size_multiple
     height, width = (-(-side // multiple) * multiple for side in (s.height, s.width))
     _check_memory(model, s, (height, width))
-    plan = layout(model, samples_per_video(s.cfg), s.num_frames, (height, width), max(height, width), max(height, width))
+    plan = layout(
+        model,
+        samples_per_video(s.cfg),
+        s.num_frames,
+        (height, width),
+        max(height, width),
+        max(height, width),
+    )
     announce(report, STAGE, f"{s.num_frames} frames {s.width}x{s.height}{plan}; {steps.told()}")
     device = model.unet.load(plan.memory)
     source = generator(s.seed)
     start = randn((1, 3, s.num_frames, height, width), source, device)
     if motion_from is not None and motion_mix != 0:
         total = 2 * len(steps)
-        inverted = _inverted(model, motion_from, negative, steps.schedule, start, shifted(report, 0, total))
+        inverted = _inverted(
+            model, motion_from, negative, steps.schedule, start, shifted(report, 0, total)
+        )
         start = mixed(inverted, start, motion_mix)
         report = shifted(report, len(steps), total)
-    predict = guidance(STAGE, model, positive, negative, s.cfg, device=device, at_once=plan.at_once,
-                       guided_timesteps=steps.guided_timesteps)
-    video = denoise(predict, start, steps.schedule, [source], previewing(report, pixel_frames), stage=STAGE)
-    return finite(STAGE, from_model(video[..., :s.height, :s.width]))
+    predict = guidance(
+        STAGE,
+        model,
+        positive,
+        negative,
+        s.cfg,
+        device=device,
+        at_once=plan.at_once,
+        guided_timesteps=steps.guided_timesteps,
+    )
+    video = denoise(
+        predict, start, steps.schedule, [source], previewing(report, pixel_frames), stage=STAGE
+    )
+    return finite(STAGE, from_model(video[..., : s.height, : s.width]))
 
 
 def _check_memory(model: Show1Model, s: KeyframeSettings, size: tuple[int, int]) -> None:
     """Keyframes are not cut into tiles: what does not fit is refused before anything is computed."""
+
     def needs(frames: int) -> int:
         return unet_bytes(model.network.config, 1, frames, *size, model.unet.dtype)
 
     has = model.unet.memory()
     if needs(s.num_frames) > has:
         fits = largest(s.num_frames, lambda frames: needs(frames) <= has)
-        what = f"of this size {counted(fits, 'frame')} fit" if fits else "not even one frame of this size fits"
-        raise InputError(f"{STAGE}: {counted(s.num_frames, 'frame')} of {s.width}x{s.height} need about "
-                         f"{gigabytes(needs(s.num_frames))} beside the weights, and the device has {gigabytes(has)}; "
-                         f"{what}. The model was trained on 8 frames of 64x40; enlarge them by Show1PixelSR")
+        what = (
+            f"of this size {counted(fits, 'frame')} fit"
+            if fits
+            else "not even one frame of this size fits"
+        )
+        raise InputError(
+            f"{STAGE}: {counted(s.num_frames, 'frame')} of {s.width}x{s.height} need about "
+            f"{gigabytes(needs(s.num_frames))} beside the weights, and the device has "
+            f"{gigabytes(has)}; "
+            f"{what}. The model was trained on 8 frames of 64x40; enlarge them by Show1PixelSR"
+        )
 
 
-def _inverted(model: Show1Model, images: Tensor, text: Tensor, schedule: Schedule, like: Tensor,
-              report: Report) -> Tensor:
-    """The noise from which the model makes about these frames, of the size of `like` (1, 3, F, H, W)."""
+def _inverted(
+    model: Show1Model,
+    images: Tensor,
+    text: Tensor,
+    schedule: Schedule,
+    like: Tensor,
+    report: Report,
+) -> Tensor:
+    """The noise from which the model makes about these frames, of the size of `like` (1, 3, F, H,
+    W).
+    """
     rgb, _ = split_alpha(checked(STAGE, "motion_from", images))
     chosen = torch.linspace(0, len(rgb) - 1, like.shape[2]).round().long()
     video = cover(to_model(rgb[chosen], like.device), *like.shape[-2:])

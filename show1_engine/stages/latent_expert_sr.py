@@ -1,4 +1,6 @@
-"""Latent expert super-resolution: noise the enlarged clip part of the way, denoise it in latent space (section 3.5)."""
+"""Latent expert super-resolution: noise the enlarged clip part of the way, denoise it in latent
+space (section 3.5).
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,7 +34,8 @@ class LatentExpertSettings(StageSettings):
 
     width: output pixels; 0 follows the input's aspect, both 0 keep its size.
     height: output pixels; 0 follows the input's aspect.
-    strength: how far up the noise the clip starts, 0 (keeps it) to 1 (noise alone); trained up to 0.9.
+    strength: how far up the noise the clip starts, 0 (keeps it) to 1 (noise alone); trained up to
+        0.9.
     window: frames sampled together, from 1.
     overlap: frames that neighbouring windows share, less than the window; averaged at every step.
     tiling: side of the tiles in output pixels, 0 for automatic.
@@ -53,8 +56,15 @@ class LatentExpertSettings(StageSettings):
 
 
 @torch.no_grad()
-def latent_expert_sr(model: Show1Model, images: Tensor, positive: Tensor, negative: Tensor,
-                     settings: LatentExpertSettings, codec: Codec | None = None, report: Report = silent) -> Tensor:
+def latent_expert_sr(
+    model: Show1Model,
+    images: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    settings: LatentExpertSettings,
+    codec: Codec | None = None,
+    report: Report = silent,
+) -> Tensor:
     """Refines frames at a larger size.
 
     Args:
@@ -63,8 +73,8 @@ def latent_expert_sr(model: Show1Model, images: Tensor, positive: Tensor, negati
         positive, negative: OpenCLIP states (1, 77, width).
         codec: another VAE for the same latent space.
 
-    Returns:
-        (F, height, width, C), about [0, 1]. Another aspect than the input's is cropped to, never squashed.
+    Returns: (F, height, width, C), about [0, 1]. Another aspect than the input's is cropped to,
+        never squashed.
     """
     model.require(STAGE, LATENT_EXPERT)
     one_prompt(STAGE, positive, negative)
@@ -76,7 +86,9 @@ def latent_expert_sr(model: Show1Model, images: Tensor, positive: Tensor, negati
     check_result(STAGE, len(images), height, width, images.shape[-1])
 
     def enlarged(part: slice) -> Tensor:
-        return pad_to_multiple(cover(to_model(images[part, ..., :3], torch.device("cpu")), height, width), codec.factor)
+        return pad_to_multiple(
+            cover(to_model(images[part, ..., :3], torch.device("cpu")), height, width), codec.factor
+        )
 
     time = scene_spans(len(images), s.window, s.overlap, find_cuts(images) if s.cuts else [])
     latents = _refine(model, enlarged, time, positive, negative, s, steps, codec, report)
@@ -94,12 +106,19 @@ def latent_expert_sr(model: Show1Model, images: Tensor, positive: Tensor, negati
 
 def _checked_settings(s: LatentExpertSettings) -> LatentExpertSettings:
     if not 0 <= s.strength <= 1:
-        raise InputError(f"{STAGE}: 'strength' is {s.strength}; use 0 (keep the input) to 1 (keep nothing)")
+        raise InputError(
+            f"{STAGE}: 'strength' is {s.strength}; use 0 (keep the input) to 1 (keep nothing)"
+        )
     if s.width < 0 or s.height < 0:
-        raise InputError(f"{STAGE}: size {s.width}x{s.height} is negative; use 0 to follow the input")
+        raise InputError(
+            f"{STAGE}: size {s.width}x{s.height} is negative; use 0 to follow the input"
+        )
     one_of("color_match", s.color_match, METHODS)
     if not 0 <= s.overlap < s.window:
-        raise InputError(f"{STAGE}: 'overlap' is {s.overlap} and 'window' {s.window}; the overlap must be smaller")
+        raise InputError(
+            f"{STAGE}: 'overlap' is {s.overlap} and 'window' {s.window}; the overlap must be "
+            "smaller"
+        )
     return s
 
 
@@ -121,46 +140,84 @@ def _copy_alpha(images: Tensor, result: Tensor) -> None:
 
 def _own_codec(model: Show1Model) -> Codec:
     if model.vae is None:
-        raise InputError(f"{STAGE}: '{model.name}' has no VAE; connect one (Stable Diffusion 1.5's type) to 'vae'")
+        raise InputError(
+            f"{STAGE}: '{model.name}' has no VAE; connect one (Stable Diffusion 1.5's type) to "
+            "'vae'"
+        )
     return VaeCodec(model.vae)
 
 
-def _refine(model: Show1Model, enlarged: PixelsOf, time: list[Span], positive: Tensor, negative: Tensor,
-            s: LatentExpertSettings, steps: Steps, codec: Codec, report: Report) -> Tensor:
+def _refine(
+    model: Show1Model,
+    enlarged: PixelsOf,
+    time: list[Span],
+    positive: Tensor,
+    negative: Tensor,
+    s: LatentExpertSettings,
+    steps: Steps,
+    codec: Codec,
+    report: Report,
+) -> Tensor:
     source = generator(s.seed)
     frames = time[-1].stop
     latents = finite(STAGE, codec.encode(enlarged, frames, source), "VAE")
     height, width = latents.shape[-2:]
     together = max(span.stop - span.start for span in time)
-    plan = layout(model, samples_per_video(s.cfg), together, (height, width), model.trained, -(-s.tiling // codec.factor))
-    announce(report, STAGE, f"{frames} frames -> {width * codec.factor}x{height * codec.factor}, in "
-                            f"{counted(len(time), 'window')}{plan}; {steps.told()}")
+    plan = layout(
+        model,
+        samples_per_video(s.cfg),
+        together,
+        (height, width),
+        model.trained,
+        -(-s.tiling // codec.factor),
+    )
+    announce(
+        report,
+        STAGE,
+        f"{frames} frames -> {width * codec.factor}x{height * codec.factor}, in "
+        f"{counted(len(time), 'window')}{plan}; {steps.told()}",
+    )
     device = model.unet.load(plan.memory)
     latents = latents.to(device)
-    noise = rearrange(randn((frames, latents.shape[1], height, width), source, device), "f c h w -> 1 c f h w")
+    noise = rearrange(
+        randn((frames, latents.shape[1], height, width), source, device), "f c h w -> 1 c f h w"
+    )
     schedule = steps.schedule
     if not schedule.timesteps:
         return latents
-    predict = guidance(STAGE, model, positive, negative, s.cfg, device=device, at_once=plan.at_once,
-                       guided_timesteps=steps.guided_timesteps)
+    predict = guidance(
+        STAGE,
+        model,
+        positive,
+        negative,
+        s.cfg,
+        device=device,
+        at_once=plan.at_once,
+        guided_timesteps=steps.guided_timesteps,
+    )
     start = schedule.stepper().add_noise(latents, noise, schedule.timesteps[0])
     preview = previewing(report, rgb_estimate(latents, enlarged))
     return denoise(plan.over(predict, time), start, schedule, [source], preview, stage=STAGE)
 
 
 def rgb_estimate(latents: Tensor, pixels: PixelsOf) -> Callable[[Tensor], Tensor]:
-    """A linear map from this VAE's latents to RGB frames, fitted to the clip's first frames: previews without
-    decoding. Fitted when the first preview is asked for: a fault in it is a preview's fault."""
+    """A linear map from this VAE's latents to RGB frames, fitted to the clip's first frames:
+    previews without decoding. Fitted when the first preview is asked for: a fault in it is a
+    preview's fault.
+    """
+
     @cache
     def fit() -> Tensor:
         some = slice(0, min(8, latents.shape[2]))
         video = pixels(some)
         size = (video.shape[2], *latents.shape[-2:])
-        colours = rearrange(F.interpolate(video, size=size, mode="area"), "1 c f h w -> (f h w) c").float()
+        colours = rearrange(
+            F.interpolate(video, size=size, mode="area"), "1 c f h w -> (f h w) c"
+        ).float()
         return torch.linalg.lstsq(_with_one(latents[:, :, some]).cpu(), colours).solution
 
     def frames(sample: Tensor) -> Tensor:
-        shown = sample[:, :, ::-(-sample.shape[2] // 32)]  # of a long clip at most 32 frames
+        shown = sample[:, :, :: -(-sample.shape[2] // 32)]  # of a long clip at most 32 frames
         rgb = _with_one(shown) @ fit().to(sample.device)
         return (rgb.unflatten(0, (-1, *latents.shape[-2:])) / 2 + 0.5).clamp(0, 1)
 

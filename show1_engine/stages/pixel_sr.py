@@ -1,4 +1,6 @@
-"""Pixel super-resolution x4 with noise augmentation (paper section 3.4), and the first frame's by a 2-D model."""
+"""Pixel super-resolution x4 with noise augmentation (paper section 3.4), and the first frame's by a
+2-D model.
+"""
 
 from dataclasses import dataclass
 
@@ -34,7 +36,11 @@ from .settings import StageSettings, check_noise_level, guidance, one_prompt, sa
 STAGE = "Show1PixelSR"
 SCALE = 4
 WINDOW = 8
-_COSINE = {"_class_name": "DDPMScheduler", "beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 1000}
+_COSINE = {
+    "_class_name": "DDPMScheduler",
+    "beta_schedule": "squaredcos_cap_v2",
+    "num_train_timesteps": 1000,
+}
 _ASPECT_TOLERANCE = 0.02
 _CPU = torch.device("cpu")
 
@@ -71,17 +77,25 @@ class FirstFrame:
 
 
 @torch.no_grad()
-def pixel_sr(model: Show1Model, images: Tensor, positive: Tensor, negative: Tensor, settings: PixelSRSettings,
-             first_frame: Tensor | FirstFrame | None = None, report: Report = silent,
-             windows: list[Window] | None = None) -> Tensor:
+def pixel_sr(
+    model: Show1Model,
+    images: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    settings: PixelSRSettings,
+    first_frame: Tensor | FirstFrame | None = None,
+    report: Report = silent,
+    windows: list[Window] | None = None,
+) -> Tensor:
     """Upscales frames four times, in windows of eight chained by their first frame.
 
     Args:
         model: a pixel super-resolution model.
         images: (F, H, W, C) frames, any count and size.
         positive, negative: T5 states (1, 77, width).
-        first_frame: (1, H', W', C) the first frame at the target's aspect, which the model then follows, or who
-            makes it. Without it the first window has the noised low resolution alone.
+        first_frame: (1, H', W', C) the first frame at the target's aspect, which the model then
+            follows, or who makes it. Without it the first window has the noised low resolution
+            alone.
         windows: other windows than the planner's; frames they leave out stay grey.
 
     Returns:
@@ -100,28 +114,52 @@ def pixel_sr(model: Show1Model, images: Tensor, positive: Tensor, negative: Tens
     made, total = 0, len(windows) * len(steps)
     if isinstance(first_frame, FirstFrame):
         made = len(Steps.of(STAGE, first_frame.model, first_frame.settings))
-        first_frame = first_frame_sr(first_frame.model, images, positive, negative, first_frame.settings,
-                                     report=shifted(report, 0, made + total))
+        first_frame = first_frame_sr(
+            first_frame.model,
+            images,
+            positive,
+            negative,
+            first_frame.settings,
+            report=shifted(report, 0, made + total),
+        )
     clean = None if first_frame is None else _given(first_frame, SCALE * height, SCALE * width)
-    upscaler = Upscaler.prepared(model, positive, negative, s, steps, (min(WINDOW, len(images)), height, width))
-    announce(report, STAGE, f"{len(images)} frames {width}x{height} -> {size[1]}x{size[0]}, in "
-                            f"{counted(len(windows), 'window')}{upscaler.plan}; {steps.told(len(windows))}")
+    upscaler = Upscaler.prepared(
+        model, positive, negative, s, steps, (min(WINDOW, len(images)), height, width)
+    )
+    announce(
+        report,
+        STAGE,
+        f"{len(images)} frames {width}x{height} -> {size[1]}x{size[0]}, in "
+        f"{counted(len(windows), 'window')}{upscaler.plan}; {steps.told(len(windows))}",
+    )
     result = images.new_full((len(images), *size, images.shape[-1]), 0.5)
     for i, window in enumerate(windows):
         low, alpha = split_alpha(images[window.frames])
         start = clean if i == 0 or window.continues else None
-        video = _anchored(upscaler, low, start, shifted(report, made + i * len(steps), made + total))
+        video = _anchored(
+            upscaler, low, start, shifted(report, made + i * len(steps), made + total)
+        )
         result[window.frames] = with_alpha(finite(STAGE, from_model(resize(video, *size))), alpha)
-        if i + 1 < len(windows):  # the next window begins on this one's last frame, or earlier if it was moved back
+        if i + 1 < len(
+            windows
+        ):  # the next window begins on this one's last frame, or earlier if it was moved back
             first = windows[i + 1].start - window.start
-            clean = video[:, :, first:first + 1]
+            clean = video[:, :, first : first + 1]
     return result
 
 
 @torch.no_grad()
-def first_frame_sr(model: Show1Model, images: Tensor, positive: Tensor, negative: Tensor,
-                   settings: PixelSRSettings = FIRST_FRAME_SETTINGS, report: Report = silent) -> Tensor:
-    """The first of `images` (F, H, W, C) upscaled four times by a 2-D model (DeepFloyd IF-II): (1, 4H, 4W, 3)."""
+def first_frame_sr(
+    model: Show1Model,
+    images: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    settings: PixelSRSettings = FIRST_FRAME_SETTINGS,
+    report: Report = silent,
+) -> Tensor:
+    """The first of `images` (F, H, W, C) upscaled four times by a 2-D model (DeepFloyd IF-II): (1,
+    4H, 4W, 3).
+    """
     model.require(STAGE, FIRST_FRAME_SR)
     one_prompt(STAGE, positive, negative)
     check_noise_level(STAGE, "first_frame_noise_level", settings.noise_level)
@@ -132,35 +170,68 @@ def first_frame_sr(model: Show1Model, images: Tensor, positive: Tensor, negative
 
 
 class Upscaler:
-    """A super-resolution model made ready once for a run: planned, loaded, its text encoded. Then `window` by window.
+    """A super-resolution model made ready once for a run: planned, loaded, its text encoded. Then
+    `window` by window.
 
     Args:
         steps: the schedule, and which of its timesteps are guided.
         size: frames, height and width of the largest low-resolution window.
     """
 
-    def __init__(self, model: Show1Model, positive: Tensor, negative: Tensor, settings: PixelSRSettings, *,
-                 schedule: Schedule, guided_timesteps: frozenset[int] | None, size: tuple[int, int, int]):
+    def __init__(
+        self,
+        model: Show1Model,
+        positive: Tensor,
+        negative: Tensor,
+        settings: PixelSRSettings,
+        *,
+        schedule: Schedule,
+        guided_timesteps: frozenset[int] | None,
+        size: tuple[int, int, int],
+    ):
         self.model, self.settings, self.schedule = model, settings, schedule
         self.plan = _layout(model, settings, size)
         self.device = model.unet.load(self.plan.memory)
         self.noise_level = torch.tensor([settings.noise_level])
-        self.predict = guidance(STAGE, model, positive, negative, settings.cfg, device=self.device,
-                                noise_level=self.noise_level.to(self.device), at_once=self.plan.at_once,
-                                guided_timesteps=guided_timesteps)
+        self.predict = guidance(
+            STAGE,
+            model,
+            positive,
+            negative,
+            settings.cfg,
+            device=self.device,
+            noise_level=self.noise_level.to(self.device),
+            at_once=self.plan.at_once,
+            guided_timesteps=guided_timesteps,
+        )
 
     @classmethod
-    def prepared(cls, model: Show1Model, positive: Tensor, negative: Tensor, settings: PixelSRSettings, steps: Steps,
-                 size: tuple[int, int, int]) -> "Upscaler":
+    def prepared(
+        cls,
+        model: Show1Model,
+        positive: Tensor,
+        negative: Tensor,
+        settings: PixelSRSettings,
+        steps: Steps,
+        size: tuple[int, int, int],
+    ) -> "Upscaler":
         """For a run of `steps`."""
-        return cls(model, positive, negative, settings, schedule=steps.schedule,
-                   guided_timesteps=steps.guided_timesteps, size=size)
+        return cls(
+            model,
+            positive,
+            negative,
+            settings,
+            schedule=steps.schedule,
+            guided_timesteps=steps.guided_timesteps,
+            size=size,
+        )
 
     def window(self, low: Tensor, clean_first: Tensor | None, report: Report = silent) -> Tensor:
         """One window (1, 3, F, H, W) in [-1, 1] -> (1, 3, F, 4H, 4W).
 
-        The condition is the bilinearly enlarged window, noised to the noise level; `clean_first` (1, 3, 1, 4H, 4W),
-        if given, takes the place of its first frame, without noise. Every window draws the same noise.
+        The condition is the bilinearly enlarged window, noised to the noise level; `clean_first`
+        (1, 3, 1, 4H, 4W), if given, takes the place of its first frame, without noise. Every window
+        draws the same noise.
         """
         height, width = (SCALE * side for side in low.shape[-2:])
         multiple = self.plan.multiple
@@ -168,22 +239,42 @@ class Upscaler:
         source = generator(self.settings.seed)
         start = randn(target.shape, source, self.device)
         noise = randn(target.shape, source, self.device)
-        clean = None if clean_first is None else pad_to_multiple(clean_first, multiple).to(self.device)
-        condition = low_resolution(self.model, target.to(self.device), noise, self.noise_level, clean)
+        clean = (
+            None if clean_first is None else pad_to_multiple(clean_first, multiple).to(self.device)
+        )
+        condition = low_resolution(
+            self.model, target.to(self.device), noise, self.noise_level, clean
+        )
         predict = self.plan.over(self.predict, whole(low.shape[2]))
-        video = denoise(predict, start, self.schedule, [source], previewing(report, pixel_frames), condition,
-                        stage=STAGE)
+        video = denoise(
+            predict,
+            start,
+            self.schedule,
+            [source],
+            previewing(report, pixel_frames),
+            condition,
+            stage=STAGE,
+        )
         return video[..., :height, :width]
 
 
-def low_resolution(model: Show1Model, enlarged: Tensor, noise: Tensor, levels: Tensor,
-                   clean_first: Tensor | None = None) -> Tensor:
-    """The model's condition: enlarged windows (B, 3, F, H, W) noised to `levels` (B,), and `clean_first` in the place
-    of the first frame."""
+def low_resolution(
+    model: Show1Model,
+    enlarged: Tensor,
+    noise: Tensor,
+    levels: Tensor,
+    clean_first: Tensor | None = None,
+) -> Tensor:
+    """The model's condition: enlarged windows (B, 3, F, H, W) noised to `levels` (B,), and
+    `clean_first` in the place of the first frame.
+    """
     scheduler = make_scheduler(model.noising_config or _COSINE)
     if int(levels.max()) >= len(scheduler.alphas_cumprod):
-        raise InputError(f"{STAGE}: the noise level is {int(levels.max())}; the noising schedule of '{model.name}' has "
-                         f"{len(scheduler.alphas_cumprod)} timesteps, so use a lower one")
+        raise InputError(
+            f"{STAGE}: the noise level is {int(levels.max())}; the noising schedule of "
+            f"'{model.name}' has "
+            f"{len(scheduler.alphas_cumprod)} timesteps, so use a lower one"
+        )
     condition = scheduler.add_noise(enlarged, noise, levels)
     if clean_first is not None:
         condition[:, :, :1] = clean_first
@@ -207,7 +298,9 @@ def _layout(model: Show1Model, s: PixelSRSettings, size: tuple[int, int, int]) -
 
 
 def _anchored(upscaler: Upscaler, low: Tensor, clean: Tensor | None, report: Report) -> Tensor:
-    """One window (F, H, W, 3), enlarged and colour-matched: (1, 3, F, 4H, 4W) in [-1, 1] on the CPU."""
+    """One window (F, H, W, 3), enlarged and colour-matched: (1, 3, F, 4H, 4W) in [-1, 1] on the
+    CPU.
+    """
     low = to_model(low, _CPU)
     video = upscaler.window(low, clean, report).cpu()
     method = upscaler.settings.color_match
@@ -222,6 +315,8 @@ def _given(image: Tensor, height: int, width: int) -> Tensor:
     rgb, _ = split_alpha(checked(STAGE, "first_frame", image[:1]))
     tall, wide = rgb.shape[1:3]
     if abs(wide / tall * height / width - 1) > _ASPECT_TOLERANCE:
-        raise InputError(f"{STAGE}: 'first_frame' is {wide}x{tall} but the frames upscale to {width}x{height}; "
-                         "give a first frame of the same aspect")
+        raise InputError(
+            f"{STAGE}: 'first_frame' is {wide}x{tall} but the frames upscale to {width}x{height}; "
+            "give a first frame of the same aspect"
+        )
     return resize(to_model(rgb, _CPU), height, width)

@@ -22,7 +22,9 @@ _LARGEST_CFG = 1000.0  # the schema allows 50
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """A run's schedule and the timesteps on it that are guided. `asked` steps became fewer by a preset."""
+    """A run's schedule and the timesteps on it that are guided. `asked` steps became fewer by a
+    preset.
+    """
 
     schedule: Schedule
     guided_timesteps: frozenset[int]
@@ -34,8 +36,11 @@ class Steps:
         number_within(f"{stage}: 'cfg'", s.cfg, 0, _LARGEST_CFG)
         number_within(f"{stage}: 'seed'", s.seed, 0, 2**63 - 1)
         if not 0 <= s.guidance_start <= s.guidance_end <= 1:
-            raise InputError(f"{stage}: guidance from {s.guidance_start} to {s.guidance_end} is no stretch of the run; "
-                             "use shares of its steps, 0 <= start <= end <= 1")
+            raise InputError(
+                f"{stage}: guidance from {s.guidance_start} to {s.guidance_end} is no stretch of "
+                "the run; "
+                "use shares of its steps, 0 <= start <= end <= 1"
+            )
         chosen = preset(s.preset)
         sampler = chosen.sampler if s.sampler == "default" else s.sampler
         config = with_sampler(model.scheduler_config, sampler)
@@ -47,19 +52,26 @@ class Steps:
         return len(self.schedule.timesteps)
 
     def told(self, runs: int = 1) -> str:
-        """"75 steps", "25 steps (fast instead of 75, guided in 12)"; `runs` times over."""
-        fewer = "" if self.preset == "reference" else f"{self.preset} instead of {runs * self.asked}, "
+        """ "75 steps", "25 steps (fast instead of 75, guided in 12)"; `runs` times over."""
+        fewer = (
+            "" if self.preset == "reference" else f"{self.preset} instead of {runs * self.asked}, "
+        )
         if self.schedule.dropped:
             fewer += f"{runs * self.schedule.dropped} dropped that would repeat a timestep, "
-        part = "" if len(self.guided_timesteps) == len(self) else f"guided in {runs * len(self.guided_timesteps)}, "
+        part = (
+            ""
+            if len(self.guided_timesteps) == len(self)
+            else f"guided in {runs * len(self.guided_timesteps)}, "
+        )
         why = (fewer + part).removesuffix(", ")
         return counted(runs * len(self), "step") + (f" ({why})" if why else "")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a sample of (height, width) is cut into tiles, how many of its `samples` (videos, two each with guidance)
-    share a forward, and what one needs beside the weights."""
+    """How a sample of (height, width) is cut into tiles, how many of its `samples` (videos, two
+    each with guidance) share a forward, and what one needs beside the weights.
+    """
 
     height: int
     width: int
@@ -71,40 +83,69 @@ class Layout:
 
     def over(self, predict: Predict, time: list[Span]) -> Predict:
         """`predict` on the tiles, for every span of time."""
+
         def boxes(side: int) -> list:
             return tiles(time, self.height, self.width, side, self.multiple)
+
         return blended(predict, boxes, self.side, smallest(self.multiple))
 
     def __str__(self) -> str:
-        count = len(tiles([Span(0, 1, torch.ones(1))], self.height, self.width, self.side, self.multiple))
+        count = len(
+            tiles([Span(0, 1, torch.ones(1))], self.height, self.width, self.side, self.multiple)
+        )
         parts = "" if count == 1 else f" x {count} tiles"
-        apart = "" if self.at_once == self.samples else f", {self.at_once} of {self.samples} samples at a time"
+        apart = (
+            ""
+            if self.at_once == self.samples
+            else f", {self.at_once} of {self.samples} samples at a time"
+        )
         return f"{parts}, about {gigabytes(self.memory)} beside the weights{apart}"
 
 
-def layout(model: Show1Model, samples: int, frames: int, size: tuple[int, int], trained: int, asked: int,
-           multiple: int = 1) -> Layout:
-    """Tiles for `samples` (videos, twice with guidance) of `frames` frames of `size` (rows, columns).
+def layout(
+    model: Show1Model,
+    samples: int,
+    frames: int,
+    size: tuple[int, int],
+    trained: int,
+    asked: int,
+    multiple: int = 1,
+) -> Layout:
+    """Tiles for `samples` (videos, twice with guidance) of `frames` frames of `size` (rows,
+    columns).
 
-    `trained` is the side the model was trained on, `asked` the side a user wants (0: automatic). One sample of a tile
-    may take half of the device's memory; as many share a forward as fit beside all of the weights. The first changes
-    the numbers and follows the device alone, the second does not.
+    `trained` is the side the model was trained on, `asked` the side a user wants (0: automatic).
+    One sample of a tile may take half of the device's memory; as many share a forward as fit beside
+    all of the weights. The first changes the numbers and follows the device alone, the second does
+    not.
     """
+
     def needs(side: int, samples: int = 1) -> int:
-        return unet_bytes(model.network.config, samples, frames, min(side, size[0]), min(side, size[1]),
-                          model.unet.dtype)
+        return unet_bytes(
+            model.network.config,
+            samples,
+            frames,
+            min(side, size[0]),
+            min(side, size[1]),
+            model.unet.dtype,
+        )
 
     limit, room = model.unet.memory() // 2, model.unet.room()
     if needs(smallest(multiple)) > 2 * limit:
-        raise InputError(f"{frames} frames at a time need about {gigabytes(needs(smallest(multiple)))} even in the "
-                         f"smallest tiles, and the device has {gigabytes(2 * limit)}; use a smaller 'window'")
+        raise InputError(
+            f"{frames} frames at a time need about {gigabytes(needs(smallest(multiple)))} even in "
+            "the "
+            f"smallest tiles, and the device has {gigabytes(2 * limit)}; use a smaller 'window'"
+        )
     side = tile_side(*size, trained, asked, lambda side: needs(side) <= limit, multiple)
     at_once = sharing(samples, lambda count: needs(side, count) <= room)
     return Layout(*size, side, multiple, samples, at_once, needs(side, at_once))
 
 
 def sharing(samples: int, fits: Callable[[int], bool]) -> int:
-    """How many of the samples share a forward: all, or as many as fit in the fewest equal parts, at least one."""
+    """How many of the samples share a forward: all, or as many as fit in the fewest equal parts, at
+    least one.
+    """
     parts = next((n for n in range(1, samples) if fits(-(-samples // n))), samples)
     return -(-samples // parts)
 
@@ -114,9 +155,13 @@ def check_result(stage: str, frames: int, height: int, width: int, channels: int
     needs, has = 4 * frames * height * width * channels, main_memory()
     if needs > has:
         fits = has // (4 * height * width * channels)
-        raise InputError(f"{stage}: {counted(frames, 'frame')} of {width}x{height} take {gigabytes(needs)}, and this "
-                         f"machine has {gigabytes(has)}; make fewer frames at a time (of this size {fits} fit) or "
-                         "smaller ones")
+        raise InputError(
+            f"{stage}: {counted(frames, 'frame')} of {width}x{height} take {gigabytes(needs)}, and "
+            "this "
+            f"machine has {gigabytes(has)}; make fewer frames at a time (of this size {fits} fit) "
+            "or "
+            "smaller ones"
+        )
 
 
 def largest(most: int, fits: Callable[[int], bool]) -> int:

@@ -18,7 +18,8 @@ class StageSettings:
     steps: sampling steps, 1 to 1000.
     cfg: classifier-free guidance scale, 0 to 50; up to 1 there is no guidance and half the time.
     seed: of all noise; the same seed, inputs and device give the same frames.
-    sampler: "default" follows the checkpoint's scheduler config; see sampling.samplers for the others.
+    sampler: "default" follows the checkpoint's scheduler config; see sampling.samplers for the
+        others.
     preset: fewer steps and guidance in part of them; see sampling.presets.
     guidance_start: share of the steps, 0 to 1, after which guidance begins.
     guidance_end: share of the steps, 0 to 1, after which it ends.
@@ -39,26 +40,52 @@ def samples_per_video(cfg: float) -> int:
 
 
 def one_prompt(stage: str, positive: Tensor, negative: Tensor) -> None:
-    """InputError unless both are the states of one prompt: a batch would be paired with windows that it does not
-    belong to."""
+    """InputError unless both are the states of one prompt: a batch would be paired with windows
+    that it does not belong to.
+    """
     for name, states in (("positive", positive), ("negative", negative)):
         if not isinstance(states, Tensor) or len(states) != 1:
             count = len(states) if isinstance(states, Tensor) else type(states).__name__
-            raise InputError(f"{stage}: '{name}' is a batch of {count} prompts; it reads one, so encode one text alone")
+            raise InputError(
+                f"{stage}: '{name}' is a batch of {count} prompts; it reads one, so encode one "
+                "text alone"
+            )
 
 
 def check_noise_level(stage: str, name: str, level: int) -> None:
     """InputError unless `level` is a timestep of the noising schedule."""
     if not 0 <= level <= 999:
-        raise InputError(f"{stage}: '{name}' is {level}; a noise level is a timestep, 0 (clean) to 999 (pure noise)")
+        raise InputError(
+            f"{stage}: '{name}' is {level}; a noise level is a timestep, 0 (clean) to 999 (pure "
+            "noise)"
+        )
 
 
-def guidance(stage: str, model: Show1Model, positive: Tensor, negative: Tensor, cfg: float, *,
-             device: torch.device, noise_level: Tensor | None = None, at_once: int | None = None,
-             guided_timesteps: frozenset[int] | None = None) -> Guidance:
+def guidance(
+    stage: str,
+    model: Show1Model,
+    positive: Tensor,
+    negative: Tensor,
+    cfg: float,
+    *,
+    device: torch.device,
+    noise_level: Tensor | None = None,
+    at_once: int | None = None,
+    guided_timesteps: frozenset[int] | None = None,
+) -> Guidance:
     """The model as a guided noise predictor on the device; InputError if it reads other text."""
-    texts = [model.text(stage, name, states, device)
-             for name, states in (("positive", positive), ("negative", negative))]
+    texts = [
+        model.text(stage, name, states, device)
+        for name, states in (("positive", positive), ("negative", negative))
+    ]
     channels = 4 if model.kind == LATENT_EXPERT else 3
-    return Guidance(model.network, *texts, cfg, dtype=model.unet.dtype, channels=channels, noise_level=noise_level,
-                    at_once=at_once, guided_timesteps=guided_timesteps)
+    return Guidance(
+        model.network,
+        *texts,
+        cfg,
+        dtype=model.unet.dtype,
+        channels=channels,
+        noise_level=noise_level,
+        at_once=at_once,
+        guided_timesteps=guided_timesteps,
+    )

@@ -10,16 +10,21 @@ from torch import Generator, Tensor, nn
 
 from ..models.patches import LowRank
 
-_KEEP = 0.98  # of the mean at each step, measured on show1-micro: a learned motion carries over to 6 % more clips
+# of the mean at each step, measured on show1-micro: a learned motion carries over to 6 % more clips
+_KEEP = 0.98
 
 
 class Adapters:
-    """Low-rank pairs beside some layers: added to their outputs while `attached` is open and `active` is true.
+    """Low-rank pairs beside some layers: added to their outputs while `attached` is open and
+    `active` is true.
 
-    Up begins at zero, so that nothing changes at first; down is drawn from `source`. Both are float32.
+    Up begins at zero, so that nothing changes at first; down is drawn from `source`. Both are
+    float32.
     """
 
-    def __init__(self, layers: dict[str, nn.Module], rank: int, source: Generator, device: torch.device):
+    def __init__(
+        self, layers: dict[str, nn.Module], rank: int, source: Generator, device: torch.device
+    ):
         self.layers, self.active, self.learning = layers, True, True
         self.pairs = {name: _pair(layer, rank, source, device) for name, layer in layers.items()}
         self._means = [parameter.detach().clone() for parameter in self.parameters]
@@ -29,12 +34,18 @@ class Adapters:
         return [parameter for pair in self.pairs.values() for parameter in pair]
 
     def average(self, step: int) -> None:
-        """To be called after each step, from 1: what is `learned` is the mean over about the last fifty."""
-        torch._foreach_lerp_(self._means, [p.detach() for p in self.parameters], 1 - min(_KEEP, step / (step + 10)))
+        """To be called after each step, from 1: what is `learned` is the mean over about the last
+        fifty.
+        """
+        torch._foreach_lerp_(
+            self._means, [p.detach() for p in self.parameters], 1 - min(_KEEP, step / (step + 10))
+        )
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        hooks = [layer.register_forward_hook(self._hook(name)) for name, layer in self.layers.items()]
+        hooks = [
+            layer.register_forward_hook(self._hook(name)) for name, layer in self.layers.items()
+        ]
         try:
             yield
         finally:
@@ -54,11 +65,17 @@ class Adapters:
     def learned(self) -> dict[str, LowRank]:
         """The averaged pairs, on the CPU, by the name of the weight they change."""
         values = [mean.float().cpu().clone() for mean in self._means]
-        return {f"{name}.weight": LowRank(*pair)
-                for name, pair in zip(self.pairs, zip(values[::2], values[1::2], strict=True), strict=True)}
+        return {
+            f"{name}.weight": LowRank(*pair)
+            for name, pair in zip(
+                self.pairs, zip(values[::2], values[1::2], strict=True), strict=True
+            )
+        }
 
 
-def _pair(layer: nn.Module, rank: int, source: Generator, device: torch.device) -> tuple[nn.Parameter, nn.Parameter]:
+def _pair(
+    layer: nn.Module, rank: int, source: Generator, device: torch.device
+) -> tuple[nn.Parameter, nn.Parameter]:
     rows, columns = layer.weight.shape
     rank = min(rank, rows, columns)
     down = torch.randn(rank, columns, generator=source) / rank  # MotionDirector's start

@@ -25,9 +25,9 @@ from ..models.unet import TextStates
 from ..noise import generator, randn
 from ..progress import Preview, Report, announce, gigabytes, silent
 from ..sampling.schedules import make_scheduler
-from ..stages.plan import check_result, largest
 from ..stages.keyframes import KeyframeSettings, keyframes
 from ..stages.pixel_sr import SCALE, low_resolution
+from ..stages.plan import check_result, largest
 from .adapters import Adapters
 from .objectives import OBJECTIVES
 
@@ -38,11 +38,12 @@ _EXPERT_STEPS = 900  # the latent expert never saw noisier latents
 _SPATIAL_DROP = 0.2  # MotionDirector: how often the temporal loss is taken without the spatial path
 _DECISIVE = 0.8  # share of steps at the noise levels where motion is decided
 _CLIP_NORM, _WEIGHT_DECAY, _WARM_UP = 1.0, 0.01, 10
-# Kept for the way back, in units of a forward pass's activations: every layer's input and one layer in full with
-# gradient checkpointing, everything without (counted on the published architectures).
+# Kept for the way back, in units of a forward pass's activations: every layer's input and one layer
+# in full with gradient checkpointing, everything without (counted on the published architectures).
 _KEPT, _KEPT_ALL = 5, 40
-# Super-resolution is shown the clip's own low resolution, noised at any of these levels (sampled at 150 and 250), and
-# in this share of windows its first frame as it is to become, as windows go on from each other.
+# Super-resolution is shown the clip's own low resolution, noised at any of these levels (sampled at
+# 150 and 250), and in this share of windows its first frame as it is to become, as windows go on
+# from each other.
 _NOISE_LEVELS, _CHAINED = 300, 0.6
 _SAMPLE_STEPS, _SAMPLE_CFG = 10, 4.0
 
@@ -52,10 +53,12 @@ class TrainSettings:
     """Defaults for a clip of one motion.
 
     width, height: size to train at; 0: the clip's aspect at the size the model was trained on.
-    window: frames per step, drawn anywhere from the clip; frame_step: every how manyth frame of it is used.
-    timesteps: "motion" draws most steps at the noise levels where a clip's motion is decided, "even" from all alike.
-    recolour: share of steps (0..1) that see the clip in other colours, without words, so that the motion is not bound
-        to its own. Not for the latent expert.
+    window: frames per step, drawn anywhere from the clip; frame_step: every how manyth frame of it
+        is used.
+    timesteps: "motion" draws most steps at the noise levels where a clip's motion is decided,
+        "even" from all alike.
+    recolour: share of steps (0..1) that see the clip in other colours, without words, so that the
+        motion is not bound to its own. Not for the latent expert.
     """
 
     steps: int = 300
@@ -77,7 +80,8 @@ class TrainSettings:
 
 
 class MotionTraining:
-    """A training that can be stopped at any step: `run` it, then take `lora` and `losses`, also after a cancel.
+    """A training that can be stopped at any step: `run` it, then take `lora` and `losses`, also
+    after a cancel.
 
     Args:
         model: a keyframe model or the latent expert; pixel super-resolution for a texture.
@@ -90,12 +94,21 @@ class MotionTraining:
         InputError, ModelKindError: a value, or a model without a trainable motion.
     """
 
-    def __init__(self, model: Show1Model, images: Tensor, positive: Tensor, settings: TrainSettings = TrainSettings(),
-                 sample: tuple[Tensor, Tensor] | None = None, empty: Tensor | None = None):
+    def __init__(
+        self,
+        model: Show1Model,
+        images: Tensor,
+        positive: Tensor,
+        settings: TrainSettings = TrainSettings(),
+        sample: tuple[Tensor, Tensor] | None = None,
+        empty: Tensor | None = None,
+    ):
         _check(model, settings)
         if settings.recolour and empty is None:
-            raise InputError(f"{STAGE}: 'recolour' is {settings.recolour}, which needs the empty prompt; take "
-                             "'positive' from Show1TextEncode, which brings it along, or set 'recolour' to 0")
+            raise InputError(
+                f"{STAGE}: 'recolour' is {settings.recolour}, which needs the empty prompt; take "
+                "'positive' from Show1TextEncode, which brings it along, or set 'recolour' to 0"
+            )
         self.model, self.settings, self.sample = model, settings, sample
         self.losses: list[float] = []
         self.stopped = ""  # why it ended before its time
@@ -109,10 +122,15 @@ class MotionTraining:
     @property
     def lora(self) -> MotionLora:
         """What is learned so far."""
-        return MotionLora(f"trained for {len(self.losses)} steps", self._temporal.learned() if self._temporal else {})
+        return MotionLora(
+            f"trained for {len(self.losses)} steps",
+            self._temporal.learned() if self._temporal else {},
+        )
 
     def run(self, report: Report = silent) -> None:
-        """Trains; `report` is called after every step, with a sampled clip every `sample_every` steps."""
+        """Trains; `report` is called after every step, with a sampled clip every `sample_every`
+        steps.
+        """
         with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
             self._prepare(report, stack)
             for step in range(1, self.settings.steps + 1):
@@ -128,9 +146,11 @@ class MotionTraining:
         way_out = "lower 'learning_rate', or load the model in fp32 or bf16"
         if not self.losses:
             raise ResultError(f"{STAGE}: the loss of the first step is NaN or infinite; {way_out}")
-        self.stopped = (f"stopped at step {step} of {self.settings.steps}, whose loss is NaN or "
-                        "infinite; what was "
-                        f"learned before goes on. To go further: {way_out}")
+        self.stopped = (
+            f"stopped at step {step} of {self.settings.steps}, whose loss is NaN or "
+            "infinite; what was "
+            f"learned before goes on. To go further: {way_out}"
+        )
         announce(report, STAGE, self.stopped)
 
     def _prepare(self, report: Report, stack: ExitStack) -> None:
@@ -140,18 +160,31 @@ class MotionTraining:
             clip = _encoded(model, self._images, self._source)
         window = min(s.window, clip.shape[2])
         memory = _bytes(model, s, window, *clip.shape[-2:])
-        announce(report, STAGE, f"{s.steps} steps on windows of {window} of {clip.shape[2]} frames, {clip.shape[-1]}x"
-                                f"{clip.shape[-2]}, about {gigabytes(memory)} beside the weights")
+        announce(
+            report,
+            STAGE,
+            f"{s.steps} steps on windows of {window} of {clip.shape[2]} frames, {clip.shape[-1]}x"
+            f"{clip.shape[-2]}, about {gigabytes(memory)} beside the weights",
+        )
         device = model.unet.load(memory)
         _thaw(model.network)
         self._place, self._window = device, window
         self._dtype, self._autocast = _precision(model.unet, device, s.mixed_precision)
         self._clip = clip.to(device)
         with torch.no_grad(), self._cast():
-            words = (model.text(STAGE, "positive", states, device).to(self._dtype) for states in self._texts)
-            self._words = [model.network.prepare_text(states).repeat(s.batch_size) for states in words]
-        self._alphas = make_scheduler(model.scheduler_config).alphas_cumprod.to(device, torch.float32)
-        self._temporal = Adapters(temporal_layers(model.network, s.targets), s.rank, self._source, device)
+            words = (
+                model.text(STAGE, "positive", states, device).to(self._dtype)
+                for states in self._texts
+            )
+            self._words = [
+                model.network.prepare_text(states).repeat(s.batch_size) for states in words
+            ]
+        self._alphas = make_scheduler(model.scheduler_config).alphas_cumprod.to(
+            device, torch.float32
+        )
+        self._temporal = Adapters(
+            temporal_layers(model.network, s.targets), s.rank, self._source, device
+        )
         self._optimiser = _optimiser(self._temporal, s.learning_rate)
         stack.enter_context(self._temporal.attached())
         self._spatial = None
@@ -171,17 +204,23 @@ class MotionTraining:
                 return math.nan
             self._spatial.active, self._spatial.learning = self._chance() >= _SPATIAL_DROP, False
         loss = self._loss(clip, words, self.settings.objective)
-        if not _descend(self._optimiser, loss, self.settings.learning_rate * min(1.0, step / _WARM_UP)):
+        if not _descend(
+            self._optimiser, loss, self.settings.learning_rate * min(1.0, step / _WARM_UP)
+        ):
             return math.nan
         self._temporal.average(step)
         return float(loss.detach())
 
     def _learn_looks(self, clip: Tensor, words: TextStates, step: int) -> bool:
-        """The spatial path takes up, from single frames, how the clip looks, so that the temporal one need not."""
+        """The spatial path takes up, from single frames, how the clip looks, so that the temporal
+        one need not.
+        """
         frame = int(torch.randint(clip.shape[2], (), generator=self._source))
         self._temporal.active, self._spatial.active, self._spatial.learning = False, True, True
-        loss = self._loss(clip[:, :, frame:frame + 1], words, "plain")
-        learned = _descend(self._spatial_optimiser, loss, self.settings.learning_rate * min(1.0, step / _WARM_UP))
+        loss = self._loss(clip[:, :, frame : frame + 1], words, "plain")
+        learned = _descend(
+            self._spatial_optimiser, loss, self.settings.learning_rate * min(1.0, step / _WARM_UP)
+        )
         self._temporal.active = True
         return learned
 
@@ -196,7 +235,7 @@ class MotionTraining:
             noisy = torch.cat([noisy, condition], dim=1)
         with self._cast():
             predicted = self.model.network(noisy.to(self._dtype), timesteps, words, labels)
-        losses = OBJECTIVES[objective](predicted[:, :clip.shape[1]].float(), noise, self._source)
+        losses = OBJECTIVES[objective](predicted[:, : clip.shape[1]].float(), noise, self._source)
         return (losses * self._weights(alpha.flatten(), *clip.shape[-2:])).mean()
 
     def _low_resolution(self, clip: Tensor) -> tuple[Tensor, Tensor]:
@@ -210,7 +249,9 @@ class MotionTraining:
         return low_resolution(self.model, enlarged, noise, levels, first), levels.to(self._place)
 
     def _weights(self, alpha: Tensor, height: int, width: int) -> Tensor:
-        """What each clip's loss counts. Unweighted, the highest noise, where motion is decided, would hardly count."""
+        """What each clip's loss counts. Unweighted, the highest noise, where motion is decided,
+        would hardly count.
+        """
         if self.settings.timesteps == "even":
             return torch.ones_like(alpha)
         return 0.1 / (alpha * (height * width / 16**2) + 0.01)
@@ -221,15 +262,18 @@ class MotionTraining:
     def _draw_window(self) -> Tensor:
         room = self._clip.shape[2] - self._window + 1
         starts = torch.randint(room, (self.settings.batch_size,), generator=self._source).tolist()
-        return torch.cat([self._clip[:, :, start:start + self._window] for start in starts])
+        return torch.cat([self._clip[:, :, start : start + self._window] for start in starts])
 
     def _draw_timesteps(self, count: int, height: int, width: int) -> Tensor:
         limit = _EXPERT_STEPS if self.model.kind == LATENT_EXPERT else len(self._alphas)
         drawn = torch.randint(limit, (count,), generator=self._source)
         if self.settings.timesteps == "motion":
-            decisive = decisive_timesteps(self._alphas[:limit].cpu(), height, width,
-                                          torch.rand(count, generator=self._source))
-            drawn = torch.where(torch.rand(count, generator=self._source) < _DECISIVE, decisive, drawn)
+            decisive = decisive_timesteps(
+                self._alphas[:limit].cpu(), height, width, torch.rand(count, generator=self._source)
+            )
+            drawn = torch.where(
+                torch.rand(count, generator=self._source) < _DECISIVE, decisive, drawn
+            )
         return drawn.to(self._place)
 
     def _chance(self) -> float:
@@ -245,7 +289,14 @@ class MotionTraining:
         if self._spatial is not None:
             self._spatial.active = False
         height, width = self._clip.shape[-2:]
-        settings = KeyframeSettings(width=width, height=height, num_frames=self._window, steps=_SAMPLE_STEPS, cfg=_SAMPLE_CFG, seed=self.settings.seed)
+        settings = KeyframeSettings(
+            width=width,
+            height=height,
+            num_frames=self._window,
+            steps=_SAMPLE_STEPS,
+            cfg=_SAMPLE_CFG,
+            seed=self.settings.seed,
+        )
         return keyframes(self.model, *self.sample, settings).clamp(0, 1)
 
 
@@ -257,29 +308,41 @@ def _bytes(model: Show1Model, s: TrainSettings, window: int, height: int, width:
 
 def _check(model: Show1Model, s: TrainSettings) -> None:
     if model.kind not in (KEYFRAMES, PIXEL_SR, LATENT_EXPERT):
-        raise ModelKindError(f"{STAGE} trains a keyframe model (3 input channels), pixel super-resolution (6) or the "
-                             f"latent expert (4); '{model.name}' is {DESCRIPTION[model.kind]}.")
-    for name, value, allowed in (("objective", s.objective, OBJECTIVES), ("timesteps", s.timesteps, TIMESTEPS),
-                                 ("targets", s.targets, TARGETS)):
+        raise ModelKindError(
+            f"{STAGE} trains a keyframe model (3 input channels), pixel super-resolution (6) or "
+            "the "
+            f"latent expert (4); '{model.name}' is {DESCRIPTION[model.kind]}."
+        )
+    for name, value, allowed in (
+        ("objective", s.objective, OBJECTIVES),
+        ("timesteps", s.timesteps, TIMESTEPS),
+        ("targets", s.targets, TARGETS),
+    ):
         one_of(f"{STAGE}: {name}", value, allowed)
     for name in ("steps", "rank", "batch_size", "window", "frame_step"):
         number_within(f"{STAGE}: '{name}'", getattr(s, name), 1, 10**9)
     number_within(f"{STAGE}: 'recolour'", s.recolour, 0, 1)
     number_within(f"{STAGE}: 'seed'", s.seed, 0, 2**63 - 1)
     if s.recolour and model.kind == LATENT_EXPERT:
-        raise InputError(f"{STAGE}: 'recolour' is {s.recolour}; the latent expert's latents have no colours to "
-                         "exchange, set it to 0")
+        raise InputError(
+            f"{STAGE}: 'recolour' is {s.recolour}; the latent expert's latents have no colours to "
+            "exchange, set it to 0"
+        )
     if not isinstance(s.learning_rate, float) or not 0 < s.learning_rate < math.inf:
-        raise InputError(f"{STAGE}: 'learning_rate' is {s.learning_rate}; it must be above 0, 0.001 for instance")
+        raise InputError(
+            f"{STAGE}: 'learning_rate' is {s.learning_rate}; it must be above 0, 0.001 for instance"
+        )
 
 
 def _frames(model: Show1Model, images: Tensor, s: TrainSettings) -> Tensor:
     """The clip's frames to train on, (1, 3, F, H, W) in [-1, 1], at the training size."""
     rgb, _ = split_alpha(checked(STAGE, "images", images))
-    video = to_model(rgb[::s.frame_step], _CPU)
+    video = to_model(rgb[:: s.frame_step], _CPU)
     if video.shape[2] < 2:
-        raise InputError(f"{STAGE}: 'images' has {len(rgb)} frames, {video.shape[2]} at a 'frame_step' of "
-                         f"{s.frame_step}; a motion needs at least 2")
+        raise InputError(
+            f"{STAGE}: 'images' has {len(rgb)} frames, {video.shape[2]} at a 'frame_step' of "
+            f"{s.frame_step}; a motion needs at least 2"
+        )
     size = _training_size(model, *video.shape[-2:], s.width, s.height)
     check_result(STAGE, video.shape[2], *size, 3)
     _check_memory(model, s, min(s.window, video.shape[2]), size)
@@ -298,16 +361,25 @@ def _check_memory(model: Show1Model, s: TrainSettings, window: int, size: tuple[
     total = _bytes(model, s, window, height, width)
     if total > has:
         frames = largest(window, lambda frames: needs(frames) <= has)
-        what = (f"a window of {frames} at a 'batch_size' of 1 fits" if frames >= 2
-                else "no window of this size fits: train smaller ('width', 'height')")
-        raise InputError(f"{STAGE}: windows of {window} frames of {size[1]}x{size[0]}, "
-                         f"{s.batch_size} at a time, need "
-                         f"about {gigabytes(total)} beside the weights, and the device has "
-                         f"{gigabytes(has)}; {what}")
+        what = (
+            f"a window of {frames} at a 'batch_size' of 1 fits"
+            if frames >= 2
+            else "no window of this size fits: train smaller ('width', 'height')"
+        )
+        raise InputError(
+            f"{STAGE}: windows of {window} frames of {size[1]}x{size[0]}, "
+            f"{s.batch_size} at a time, need "
+            f"about {gigabytes(total)} beside the weights, and the device has "
+            f"{gigabytes(has)}; {what}"
+        )
 
 
-def _training_size(model: Show1Model, height: int, width: int, asked_width: int, asked_height: int) -> tuple[int, int]:
-    """(height, width) the model can take: as asked, or the clip's aspect with the model's own longer side."""
+def _training_size(
+    model: Show1Model, height: int, width: int, asked_width: int, asked_height: int
+) -> tuple[int, int]:
+    """(height, width) the model can take: as asked, or the clip's aspect with the model's own
+    longer side.
+    """
     multiple, factor = model.network.size_multiple, 1
     if model.kind == LATENT_EXPERT:
         factor = VaeCodec(model.vae).factor
@@ -326,42 +398,62 @@ def _encoded(model: Show1Model, video: Tensor, source: torch.Generator) -> Tenso
 
 
 def recoloured(clips: Tensor, source: torch.Generator) -> Tensor:
-    """Clips (B, 3, F, H, W) in [-1, 1], each with its colour channels shuffled and, every other one, inverted."""
-    return torch.stack([clip[torch.randperm(3, generator=source)]
-                        * (1 - 2 * int(torch.randint(2, (), generator=source))) for clip in clips])
+    """Clips (B, 3, F, H, W) in [-1, 1], each with its colour channels shuffled and, every other
+    one, inverted.
+    """
+    return torch.stack(
+        [
+            clip[torch.randperm(3, generator=source)]
+            * (1 - 2 * int(torch.randint(2, (), generator=source)))
+            for clip in clips
+        ]
+    )
 
 
 def decisive_timesteps(alphas: Tensor, height: int, width: int, where: Tensor) -> Tensor:
-    """Timesteps where the motion of a clip of that size is decided, from the least noisy (`where` 0) to the most (1).
+    """Timesteps where the motion of a clip of that size is decided, from the least noisy (`where`
+    0) to the most (1).
 
-    That is where the signal of a whole frame rises out of its noise: on show1-micro at signal levels of 0.3 down to
-    0.04 for 16x16 pixels, evenly in their logarithm; more pixels show the same at lower levels.
+    That is where the signal of a whole frame rises out of its noise: on show1-micro at signal
+    levels of 0.3 down to 0.04 for 16x16 pixels, evenly in their logarithm; more pixels show the
+    same at lower levels.
     """
     high, low = (level * 16 / math.sqrt(height * width) for level in (0.3, 0.04))
-    wanted = min(high, 0.9) * (low / min(high, 0.9)) ** where if low < 0.9 else torch.full_like(where, 0.9)
+    wanted = (
+        min(high, 0.9) * (low / min(high, 0.9)) ** where
+        if low < 0.9
+        else torch.full_like(where, 0.9)
+    )
     steps = torch.searchsorted(-alphas.sqrt().contiguous(), -wanted.contiguous())
     return steps.clamp(max=len(alphas) - 1)
 
 
 def _precision(handle: Handle, device: torch.device, mixed: bool) -> tuple[torch.dtype, bool]:
-    """What the network is fed, and whether its layers are autocast to bfloat16. Gradients vanish in float16, so such
-    models are fed bfloat16 (or float32) where their layers cast, as the host's do."""
+    """What the network is fed, and whether its layers are autocast to bfloat16. Gradients vanish in
+    float16, so such models are fed bfloat16 (or float32) where their layers cast, as the host's do.
+    """
     if handle.dtype == torch.float32:
         return torch.float32, mixed and device.type != "cpu"  # measured: no faster on a CPU
     if handle.dtype == torch.bfloat16:
         return torch.bfloat16, False
     if not handle.castable:
-        raise InputError(f"{STAGE}: the model is in float16, in which gradients vanish; load it in bf16 or fp32")
+        raise InputError(
+            f"{STAGE}: the model is in float16, in which gradients vanish; load it in bf16 or fp32"
+        )
     bfloat16 = mixed and (device.type != "cuda" or torch.cuda.is_bf16_supported())
     return (torch.bfloat16 if bfloat16 else torch.float32), False
 
 
 def _thaw(network: nn.Module) -> None:
-    """Weights made in inference mode cannot take part in training: each is replaced by a plain copy."""
+    """Weights made in inference mode cannot take part in training: each is replaced by a plain
+    copy.
+    """
     for module in network.modules():
         for name, weight in module._parameters.items():
             if weight is not None and weight.is_inference():
-                module._parameters[name] = nn.Parameter(weight.detach().clone(), requires_grad=False)
+                module._parameters[name] = nn.Parameter(
+                    weight.detach().clone(), requires_grad=False
+                )
 
 
 def _optimiser(adapters: Adapters, learning_rate: float) -> torch.optim.Optimizer:
@@ -384,7 +476,9 @@ def _descend(optimiser: torch.optim.Optimizer, loss: Tensor, learning_rate: floa
 
 @contextmanager
 def checkpointed(network: nn.Module) -> Iterator[None]:
-    """Layers keep their inputs only and are computed again on the way back, for as long as the context lasts."""
+    """Layers keep their inputs only and are computed again on the way back, for as long as the
+    context lasts.
+    """
     blocks = [*network.down_blocks, network.mid_block, *network.up_blocks]
     for block in blocks:
         block.layer = partial(checkpoint, block.layer, use_reentrant=False)

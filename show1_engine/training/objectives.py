@@ -1,4 +1,5 @@
-"""What motion training minimises: losses between the predicted and the true noise of a clip, (B, C, F, H, W) each.
+"""What motion training minimises: losses between the predicted and the true noise of a clip, (B, C,
+F, H, W) each.
 
 Every function returns one number per clip, (B,).
 """
@@ -18,18 +19,25 @@ def plain(predicted: Tensor, noise: Tensor, source: Generator) -> Tensor:
 
 
 def debiased(noise: Tensor, anchor: int, beta: float = 1.0) -> Tensor:
-    """Noise of a clip without what its frames share: sqrt(beta^2 + 1) e - beta e_anchor (MotionDirector, eq. 5)."""
-    return (beta**2 + 1)**0.5 * noise - beta * noise[:, :, anchor:anchor + 1]
+    """Noise of a clip without what its frames share: sqrt(beta^2 + 1) e - beta e_anchor
+    (MotionDirector, eq. 5).
+    """
+    return (beta**2 + 1) ** 0.5 * noise - beta * noise[:, :, anchor : anchor + 1]
 
 
 def motion(predicted: Tensor, noise: Tensor, source: Generator) -> Tensor:
-    """The plain error, plus that of the appearance-debiased noise about a random anchor frame (MotionDirector)."""
+    """The plain error, plus that of the appearance-debiased noise about a random anchor frame
+    (MotionDirector).
+    """
     anchor = int(torch.randint(noise.shape[2], (), generator=source))
-    return plain(predicted, noise, source) + plain(debiased(predicted, anchor), debiased(noise, anchor), source)
+    return plain(predicted, noise, source) + plain(
+        debiased(predicted, anchor), debiased(noise, anchor), source
+    )
 
 
 def frame_difference(predicted: Tensor, noise: Tensor, source: Generator) -> Tensor:
-    """One minus the cosine between the differences of neighbouring frames (Video Motion Customization, eq. 9).
+    """One minus the cosine between the differences of neighbouring frames (Video Motion
+    Customization, eq. 9).
 
     A lone frame has no difference: 0.
     """
@@ -39,4 +47,8 @@ def frame_difference(predicted: Tensor, noise: Tensor, source: Generator) -> Ten
     return (1 - F.cosine_similarity(*steps, dim=-1)).mean(1)
 
 
-OBJECTIVES: dict[str, Objective] = {"motion": motion, "frame_difference": frame_difference, "plain": plain}
+OBJECTIVES: dict[str, Objective] = {
+    "motion": motion,
+    "frame_difference": frame_difference,
+    "plain": plain,
+}

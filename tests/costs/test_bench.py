@@ -1,4 +1,5 @@
 """The benchmark's own logic: the baseline computes the same, and the tables hold what was measured."""
+
 import json
 
 import pytest
@@ -37,15 +38,29 @@ def test_the_page(tmp_path):
     row = {"seconds": 1.0, "cpu seconds": 2.0, "times as fast": 1.5}
     names = (bench.OURS, bench.PLAIN, bench.PLAIN_FUSED, bench.COMPILED, "balanced", "fast")
     stage = {name: dict(row, evaluations=3) for name in names}
-    stage |= {"flops of one": 10**9, "activations counted": 5 * 10**6, "activations estimated": 6 * 10**6}
+    stage |= {
+        "flops of one": 10**9,
+        "activations counted": 5 * 10**6,
+        "activations estimated": 6 * 10**6,
+    }
     forward = {"frames, height, width": (8, 20, 32), "flops": 10**12, **stage}
-    results = {"date": "2000-01-01", "device": "some CPU, 2 cores", "threads": 1, "torch": torch.__version__,
-               "repeats": 3, "micro": {KEYFRAMES: stage}, "full size": {"show-1-base": forward},
-               "paper": {KEYFRAMES: paper._cost(paper.STAGES[KEYFRAMES])}}
+    results = {
+        "date": "2000-01-01",
+        "device": "some CPU, 2 cores",
+        "threads": 1,
+        "torch": torch.__version__,
+        "repeats": 3,
+        "micro": {KEYFRAMES: stage},
+        "full size": {"show-1-base": forward},
+        "paper": {KEYFRAMES: paper._cost(paper.STAGES[KEYFRAMES])},
+    }
     page = bench.write(results, tmp_path)
     assert page.name == "2000-01-01-some-CPU-2-cores.md"
     text = page.read_text()
     assert "| fused | ours | compiled | balanced | fast |" in text
-    assert "| keyframes | 2.00 | 1.50\u00d7 |" in text and "| show-1-base | 8 \u00d7 20 \u00d7 32 | 1.00 |" in text
+    assert (
+        "| keyframes | 2.00 | 1.50\u00d7 |" in text
+        and "| show-1-base | 8 \u00d7 20 \u00d7 32 | 1.00 |" in text
+    )
     assert "| keyframes | show-1-base | 1727 M | 150 / 68 / 28 |" in text
     assert json.loads(page.with_suffix(".json").read_text())["repeats"] == 3

@@ -1,4 +1,5 @@
 """What the host is told a forward needs is what it allocates."""
+
 import random
 
 import pytest
@@ -23,9 +24,15 @@ def some_config(source: random.Random) -> dict:
         sizes = {"block_out_channels": list(widths[:2]), "layers_per_block": source.randint(1, 3)}
         return {**configs.latent_unet(), **sizes}
     channels = {"keyframes": 3, "interpolation": 7}.get(family, 6)
-    changes = {} if channels != 6 else {
-        "class_embed_type": "timestep", "resnet_out_scale_factor": source.choice((1.0, 1.414)),
-        "only_cross_attention": source.choice((True, False))}
+    changes = (
+        {}
+        if channels != 6
+        else {
+            "class_embed_type": "timestep",
+            "resnet_out_scale_factor": source.choice((1.0, 1.414)),
+            "only_cross_attention": source.choice((True, False)),
+        }
+    )
     config = configs.pixel_unet(channels, widths, source.randint(1, 3), kinds, 64, **changes)
     return full_size.flat(config) if family == "first_frame" else config
 
@@ -40,7 +47,12 @@ def test_activations_of_any_unet(seed):
     size = source.randint(1, 4), frames, 4 * source.randint(2, 20), 4 * source.randint(2, 20)
     counted = paper.forward_peak(net, *size)
     estimated = unet_bytes(config, *size, net.conv_in.weight.dtype)
-    assert counted / 1.3 < estimated < 1.3 * counted, (config["in_channels"], size, counted, estimated)
+    assert counted / 1.3 < estimated < 1.3 * counted, (
+        config["in_channels"],
+        size,
+        counted,
+        estimated,
+    )
 
 
 @pytest.mark.parametrize("kind", paper.STAGES)
@@ -61,17 +73,23 @@ def test_shapes_alone_are_counted_as_real_tensors_are():
     assert abs(real - shapes) < 0.05 * real
 
 
-@pytest.mark.parametrize("config", [full_size.VAE, configs.vae_config()], ids=["published", "micro"])
+@pytest.mark.parametrize(
+    "config", [full_size.VAE, configs.vae_config()], ids=["published", "micro"]
+)
 @pytest.mark.parametrize("size", [(1, 320, 576), (3, 64, 128)])
 def test_activations_of_the_vae(config, size):
     frames, height, width = size
     net = autoencoder.build(config).half()
     factor = 2 ** (len(config["block_out_channels"]) - 1)
     pixels = torch.empty(frames, 3, height, width, dtype=torch.half, device="meta")
-    latents = torch.empty(frames, 4, height // factor, width // factor, dtype=torch.half, device="meta")
+    latents = torch.empty(
+        frames, 4, height // factor, width // factor, dtype=torch.half, device="meta"
+    )
     estimated = vae_bytes(config, frames, height, width, torch.half)
-    for counted in (peak_bytes(lambda: net.decoder(net.post_quant_conv(latents))),
-                    peak_bytes(lambda: net.quant_conv(net.encoder(pixels)))):
+    for counted in (
+        peak_bytes(lambda: net.decoder(net.post_quant_conv(latents))),
+        peak_bytes(lambda: net.quant_conv(net.encoder(pixels))),
+    ):
         assert counted / 1.3 < estimated < 1.3 * counted
 
 

@@ -112,7 +112,9 @@ def test_harmless_words_are_not(text):
 
 
 def test_no_more_than_is_needed(pack):
-    """Everything that a host or the command line reads, and no tests, scripts, benchmarks or laboratory."""
+    """Everything that a host or the command line reads, and no tests, scripts, benchmarks or
+    laboratory.
+    """
     names = packed(pack)
     tops = {name.split("/")[0] for name in names}
     assert tops == {

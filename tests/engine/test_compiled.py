@@ -1,4 +1,7 @@
-"""torch.compile: the same numbers, no recompiling from step to step, LoRAs trained and applied as ever."""
+"""torch.compile: the same numbers, no recompiling from step to step, LoRAs trained and applied as
+ever.
+"""
+
 import shutil
 
 import pytest
@@ -19,13 +22,20 @@ TEXT = torch.randn(2, 77, 64, generator=torch.Generator().manual_seed(1))
 
 
 def frames(model: Show1Model) -> torch.Tensor:
-    return keyframes(model, TEXT[:1], TEXT[1:], KeyframeSettings(width=16, height=16, num_frames=3, steps=3, cfg=2.0))
+    return keyframes(
+        model,
+        TEXT[:1],
+        TEXT[1:],
+        KeyframeSettings(width=16, height=16, num_frames=3, steps=3, cfg=2.0),
+    )
 
 
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "cl"))), reason="no C++ compiler")
 def test_same_frames():
-    plain, compiled = (load_model(WEIGHTS / "show-1-base", PlainRuntime(), compiled=choice)
-                       for choice in (False, True))
+    plain, compiled = (
+        load_model(WEIGHTS / "show-1-base", PlainRuntime(), compiled=choice)
+        for choice in (False, True)
+    )
     assert compiled.network._compiled_call_impl is not None
     assert torch.allclose(frames(compiled), frames(plain), atol=1e-4)
 
@@ -36,8 +46,13 @@ def test_compiled_once_for_all_steps_and_seen_through_by_training():
     plain = frames(model)
     model.network.compile(backend=traced)
     assert torch.allclose(frames(model), plain, atol=1e-5) and traced.frame_count == 1
-    training = MotionTraining(model, torch.rand(4, 16, 16, 3), TEXT[:1],
-                              TrainSettings(steps=3, rank=2, learning_rate=0.02, window=3, sample_every=3), (TEXT[:1], TEXT[1:]))
+    training = MotionTraining(
+        model,
+        torch.rand(4, 16, 16, 3),
+        TEXT[:1],
+        TrainSettings(steps=3, rank=2, learning_rate=0.02, window=3, sample_every=3),
+        (TEXT[:1], TEXT[1:]),
+    )
     shown = []
     training.run(lambda step, total, preview=None: shown.append(preview and preview()))
     assert traced.frame_count == 1 and len(training.losses) == 3
@@ -54,6 +69,8 @@ def test_where_it_does_not_work(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", broken)
     network = torch.nn.Linear(2, 2)
-    with pytest.raises(InputError, match="does not work here .Cannot find a working triton installation.*'compile'"):
+    with pytest.raises(
+        InputError, match="does not work here .Cannot find a working triton installation.*'compile'"
+    ):
         compile_network(network, torch.device("cpu"))
     assert network._compiled_call_impl is None

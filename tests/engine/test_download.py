@@ -1,4 +1,5 @@
 """Downloads from a hub on this machine, over real sockets: never a half model that looks whole."""
+
 import itertools
 import os
 import re
@@ -18,14 +19,32 @@ from huggingface_hub import constants
 from show1_engine.__main__ import main
 from show1_engine.checkpoints.download import DownloadError, download
 from show1_engine.checkpoints.find import find_models, find_text_encoders
-from show1_engine.checkpoints.registry import ABSENT, PUBLISHED, absent, advice, needed_files, trained_latents
+from show1_engine.checkpoints.registry import (
+    ABSENT,
+    PUBLISHED,
+    absent,
+    advice,
+    needed_files,
+    trained_latents,
+)
 
 # The helper lies beside this file, wherever the tests are started from.
 sys.path.insert(0, str(Path(__file__).parent))
-from fake_hub import CHANNELS, EXPERTS, TOKEN, UNET, FakeHub, Fault, config, digest, repository, weights  # noqa: E402
+from fake_hub import (
+    CHANNELS,
+    EXPERTS,
+    TOKEN,
+    UNET,
+    FakeHub,
+    Fault,
+    config,
+    digest,
+    repository,
+    weights,
+)  # noqa: E402
 
 BASE = "show-1-base"
-FAST = (0, 0, 0, 0)     # four more tries at once
+FAST = (0, 0, 0, 0)  # four more tries at once
 
 
 class Cancelled(Exception):
@@ -50,20 +69,31 @@ def hub(monkeypatch):
 
 def new_session() -> None:
     """Sessions remember whether the hub was offline when they were made."""
-    getattr(huggingface_hub, "close_session", getattr(huggingface_hub, "configure_http_backend", None))()
+    getattr(
+        huggingface_hub, "close_session", getattr(huggingface_hub, "configure_http_backend", None)
+    )()
 
 
 @pytest.fixture
 def fetch(hub, tmp_path):
     """A function that downloads from the hub into a folder of its own."""
+
     def fetch(name: str = BASE, **options) -> Path:
-        return download(name, tmp_path / "show1", **{"accept_license": True, "endpoint": hub.url, "waits": FAST,
-                                                     **options})
+        return download(
+            name,
+            tmp_path / "show1",
+            **{"accept_license": True, "endpoint": hub.url, "waits": FAST, **options},
+        )
+
     return fetch
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def refused(fetch, *args, **options) -> str:
@@ -76,7 +106,9 @@ def refused(fetch, *args, **options) -> str:
 
 def nothing_looks_whole(folder: Path) -> None:
     assert find_models([folder]) == {} and find_text_encoders([folder]) == {}
-    assert not folder.exists() or all(path.name.startswith(".partial-") for path in folder.iterdir())
+    assert not folder.exists() or all(
+        path.name.startswith(".partial-") for path in folder.iterdir()
+    )
 
 
 def partial_file(tmp_path: Path, path: str = UNET) -> Path:
@@ -90,8 +122,16 @@ def test_only_the_needed_files_come_and_every_byte_is_right(hub, fetch):
     folder = fetch()
     published = hub.repos["showlab/show-1-base"].files
     assert folder.name == BASE
-    assert files_in(folder) == {name: published[name] for name in (
-        "README.md", "model_index.json", "unet/config.json", UNET, "scheduler/scheduler_config.json")}
+    assert files_in(folder) == {
+        name: published[name]
+        for name in (
+            "README.md",
+            "model_index.json",
+            "unet/config.json",
+            UNET,
+            "scheduler/scheduler_config.json",
+        )
+    }
     assert [path.name for path in folder.parent.iterdir()] == [BASE]
 
 
@@ -100,12 +140,18 @@ def test_every_published_model_comes_and_is_found(hub, fetch, monkeypatch):
     for name in PUBLISHED:
         folder = fetch(name)
     models = {name: found.kind for name, found in find_models([folder.parent]).items()}
-    assert models == {item.name: item.kind for item in PUBLISHED.values() if item.kind not in ("t5", "t5_tokenizer")}
+    assert models == {
+        item.name: item.kind
+        for item in PUBLISHED.values()
+        if item.kind not in ("t5", "t5_tokenizer")
+    }
     # One T5, and the latent experts' own encoders.
     encoders = {name: found.kind for name, found in find_text_encoders([folder.parent]).items()}
     assert encoders == {"t5-v1_1-xxl": "t5", **dict.fromkeys(EXPERTS, "clip")}
-    assert sorted(files_in(folder.parent / "t5-tokenizer")) == ["tokenizer/spiece.model",
-                                                                "tokenizer/tokenizer_config.json"]
+    assert sorted(files_in(folder.parent / "t5-tokenizer")) == [
+        "tokenizer/spiece.model",
+        "tokenizer/tokenizer_config.json",
+    ]
     assert "image_noising_scheduler" in os.listdir(folder.parent / "show-1-sr1")
     assert "image_noising_scheduler" not in os.listdir(folder.parent / BASE)
 
@@ -127,7 +173,8 @@ def test_a_folder_that_is_not_whole_is_not_taken_for_the_model(fetch, tmp_path):
 
 def test_a_repository_of_another_model_is_refused(hub, fetch, tmp_path):
     hub.repos["showlab/show-1-base"].files["unet/config.json"] = config(
-        in_channels=7, down_block_types=["SimpleCrossAttnDownBlock3D"])
+        in_channels=7, down_block_types=["SimpleCrossAttnDownBlock3D"]
+    )
     assert "of kind interpolation, not keyframes" in refused(fetch)
     nothing_looks_whole(tmp_path / "show1")
 
@@ -145,7 +192,9 @@ def test_speed_and_time_left_are_told(hub, fetch):
     hub.faults[UNET] = iter([Fault("slow", seconds=0.15)])
     told = []
     fetch(report=lambda done, total, text: told.append(text))
-    assert any(re.fullmatch(rf"0\.00 of 0\.00 GB, \d\.\d MB/s, \d s left\n{UNET}", text) for text in told), told
+    assert any(
+        re.fullmatch(rf"0\.00 of 0\.00 GB, \d\.\d MB/s, \d s left\n{UNET}", text) for text in told
+    ), told
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones(fetch):
@@ -158,31 +207,44 @@ def test_an_unknown_name_is_refused_with_the_known_ones(fetch):
 CONFIG = ["unet/config.json", "scheduler/scheduler_config.json"]
 
 
-@pytest.mark.parametrize(("there", "taken"), [
-    (["m.bin"], ["m.bin"]),
-    (["m.bin", "m.safetensors"], ["m.safetensors"]),
-    (["m.bin", "m.fp16.bin"], ["m.fp16.bin"]),
-    (["m.safetensors", "m.fp16.safetensors", "m.bin", "m.fp16.bin"], ["m.fp16.safetensors"]),
-    (["m.safetensors", "m.fp16.bin"], ["m.safetensors"]),
-    (["m.non_ema.safetensors", "m.msgpack", "m.bin"], ["m.bin"]),
-    (["m-00001-of-00002.bin", "m-00002-of-00002.bin", "m.bin.index.json"],
-     ["m.bin.index.json", "m-00001-of-00002.bin", "m-00002-of-00002.bin"]),
-    (["m.fp16-00001-of-00001.safetensors", "m.safetensors.index.fp16.json", "m.safetensors"],
-     ["m.safetensors.index.fp16.json", "m.fp16-00001-of-00001.safetensors"]),
-    # What a conversion bot offers for show-1-base's T5: shards without an index, which nothing can read.
-    (["m-00001-of-00001.safetensors", "m-00001-of-00001.bin", "m.bin.index.json"],
-     ["m.bin.index.json", "m-00001-of-00001.bin"]),
-    (["m-00001-of-00002.safetensors", "m.safetensors.index.json", "m.bin"], ["m.bin"]),
-    (["m.safetensors", "m.bin.index.json"], ["m.safetensors"]),
-])
+@pytest.mark.parametrize(
+    ("there", "taken"),
+    [
+        (["m.bin"], ["m.bin"]),
+        (["m.bin", "m.safetensors"], ["m.safetensors"]),
+        (["m.bin", "m.fp16.bin"], ["m.fp16.bin"]),
+        (["m.safetensors", "m.fp16.safetensors", "m.bin", "m.fp16.bin"], ["m.fp16.safetensors"]),
+        (["m.safetensors", "m.fp16.bin"], ["m.safetensors"]),
+        (["m.non_ema.safetensors", "m.msgpack", "m.bin"], ["m.bin"]),
+        (
+            ["m-00001-of-00002.bin", "m-00002-of-00002.bin", "m.bin.index.json"],
+            ["m.bin.index.json", "m-00001-of-00002.bin", "m-00002-of-00002.bin"],
+        ),
+        (
+            ["m.fp16-00001-of-00001.safetensors", "m.safetensors.index.fp16.json", "m.safetensors"],
+            ["m.safetensors.index.fp16.json", "m.fp16-00001-of-00001.safetensors"],
+        ),
+        # What a conversion bot offers for show-1-base's T5: shards without an index, which nothing
+        # can read.
+        (
+            ["m-00001-of-00001.safetensors", "m-00001-of-00001.bin", "m.bin.index.json"],
+            ["m.bin.index.json", "m-00001-of-00001.bin"],
+        ),
+        (["m-00001-of-00002.safetensors", "m.safetensors.index.json", "m.bin"], ["m.bin"]),
+        (["m.safetensors", "m.bin.index.json"], ["m.safetensors"]),
+    ],
+)
 def test_one_form_of_the_weights_is_chosen(there, taken):
     def full(names):
         return [f"unet/{'diffusion_pytorch_model' + name[1:]}" for name in names]
+
     chosen = needed_files(PUBLISHED[BASE], CONFIG + full(there))
     assert sorted(chosen) == sorted(CONFIG + full(taken))
 
 
-@pytest.mark.parametrize("there", [[], ["m.msgpack"], ["m.ckpt"], ["m-00001-of-00002.bin", "m.bin.index.json"]])
+@pytest.mark.parametrize(
+    "there", [[], ["m.msgpack"], ["m.ckpt"], ["m-00001-of-00002.bin", "m.bin.index.json"]]
+)
 def test_weights_that_cannot_be_used_are_refused(there):
     files = CONFIG + [f"unet/{'diffusion_pytorch_model' + name[1:]}" for name in there]
     with pytest.raises(DownloadError, match="holds no weights in unet/"):
@@ -190,8 +252,14 @@ def test_weights_that_cannot_be_used_are_refused(there):
 
 
 def test_no_name_leads_out_of_the_folder():
-    odd = ["unet/..\\x.json", "unet/c:x.json", "scheduler/../../x.json", "/etc/x.json", "../unet/config.json",
-           "unet/sub/config.json"]
+    odd = [
+        "unet/..\\x.json",
+        "unet/c:x.json",
+        "scheduler/../../x.json",
+        "/etc/x.json",
+        "../unet/config.json",
+        "unet/sub/config.json",
+    ]
     chosen = needed_files(PUBLISHED[BASE], [*CONFIG, "unet/diffusion_pytorch_model.bin", *odd])
     assert sorted(chosen) == sorted([*CONFIG, "unet/diffusion_pytorch_model.bin"])
 
@@ -204,13 +272,30 @@ def test_a_repository_without_the_files_is_refused_before_any_comes(hub, fetch, 
 
 def test_what_is_not_there_is_labelled_and_explained():
     labels = absent(["micro/show-1-base", "show-1-sr1", "showlab/show-1-sr2"])
-    assert labels == [name + ABSENT for name in (
-        BASE, "show-1-base-0.0", "show-1-interpolation", "zeroscope_v2_XL", "zeroscope_v2_576w",
-        "text-to-video-ms-1.7b", "IF-II-L-v1.0")]
+    assert labels == [
+        name + ABSENT
+        for name in (
+            BASE,
+            "show-1-base-0.0",
+            "show-1-interpolation",
+            "zeroscope_v2_XL",
+            "zeroscope_v2_576w",
+            "text-to-video-ms-1.7b",
+            "IF-II-L-v1.0",
+        )
+    ]
     assert absent([], text_encoders=True) == ["t5-v1_1-xxl" + ABSENT]
     text = advice(labels[0])
-    assert all(part in text for part in ("Show1DownloadModel", "download show-1-base", "unet/, scheduler/",
-                                         "https://huggingface.co/showlab/show-1-base", "models/show1/show-1-base/"))
+    assert all(
+        part in text
+        for part in (
+            "Show1DownloadModel",
+            "download show-1-base",
+            "unet/, scheduler/",
+            "https://huggingface.co/showlab/show-1-base",
+            "models/show1/show-1-base/",
+        )
+    )
     assert advice("another") is None
 
 
@@ -226,11 +311,23 @@ def test_pickles_that_this_pytorch_cannot_read_are_not_fetched(hub, fetch, monke
 # What experts were trained on
 
 
-@pytest.mark.parametrize(("name", "size", "side"), [
-    ("show-1-sr2", 32, 72), ("zeroscope_v2_576w", 32, 72), ("cerspense/zeroscope_v2_XL", 32, 128),
-    ("ZEROSCOPE_V2_XL.safetensors", 32, 128), ("text-to-video-ms-1.7b", 32, 32),
-    ("mine", 32, 72), ("mine", None, 72), ("mine", 16, 72), ("mine", "odd", 72), ("mine", [40, 72], 72),
-    ("mine", [72, 128], 128), ("mine", 64, 64)])
+@pytest.mark.parametrize(
+    ("name", "size", "side"),
+    [
+        ("show-1-sr2", 32, 72),
+        ("zeroscope_v2_576w", 32, 72),
+        ("cerspense/zeroscope_v2_XL", 32, 128),
+        ("ZEROSCOPE_V2_XL.safetensors", 32, 128),
+        ("text-to-video-ms-1.7b", 32, 32),
+        ("mine", 32, 72),
+        ("mine", None, 72),
+        ("mine", 16, 72),
+        ("mine", "odd", 72),
+        ("mine", [40, 72], 72),
+        ("mine", [72, 128], 128),
+        ("mine", 64, 64),
+    ],
+)
 def test_the_size_an_expert_was_trained_on(name, size, side):
     """ModelScope's sample_size of 32 is copied along by models that were trained on larger frames."""
     assert trained_latents(name, {"sample_size": size}) == side
@@ -239,25 +336,45 @@ def test_the_size_an_expert_was_trained_on(name, size, side):
 # Licences and doors
 
 
-@pytest.mark.parametrize(("name", "words"), [
-    (BASE, ("CC BY-NC 4.0", "non-commercial")),
-    ("t5-v1_1-xxl", ("CC BY-NC 4.0", "CLIPLoader")),
-    ("IF-II-L-v1.0", ("DeepFloyd IF licence", "non-commercial", "gated", "https://huggingface.co/DeepFloyd/IF-II-L-v1.0",
-                      "hf auth login", "first_frame")),
-])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (BASE, ("CC BY-NC 4.0", "non-commercial")),
+        ("t5-v1_1-xxl", ("CC BY-NC 4.0", "CLIPLoader")),
+        (
+            "IF-II-L-v1.0",
+            (
+                "DeepFloyd IF licence",
+                "non-commercial",
+                "gated",
+                "https://huggingface.co/DeepFloyd/IF-II-L-v1.0",
+                "hf auth login",
+                "first_frame",
+            ),
+        ),
+    ],
+)
 def test_the_licence_is_explained_before_anything_is_asked_for(hub, fetch, tmp_path, name, words):
     hub.faults["api"] = iter([Fault("status", status=500)])
     message = refused(fetch, name, accept_license=False)
-    assert all(word in message for word in (*words, "Nothing was downloaded", "accept_license", "--accept-license"))
+    assert all(
+        word in message
+        for word in (*words, "Nothing was downloaded", "accept_license", "--accept-license")
+    )
     assert next(hub.faults["api"]) and not (tmp_path / "show1").exists()
 
 
 @pytest.mark.parametrize(("token", "status"), [(None, 401), ("hf_other", 403)])
-def test_a_gated_model_is_explained_when_the_door_is_shut(fetch, tmp_path, monkeypatch, token, status):
+def test_a_gated_model_is_explained_when_the_door_is_shut(
+    fetch, tmp_path, monkeypatch, token, status
+):
     if token:
         monkeypatch.setenv("HF_TOKEN", token)
     message = refused(fetch, "IF-II-L-v1.0")
-    assert all(word in message for word in (f"({status})", "accept its licence on", "hf auth login", "first_frame"))
+    assert all(
+        word in message
+        for word in (f"({status})", "accept its licence on", "hf auth login", "first_frame")
+    )
     nothing_looks_whole(tmp_path / "show1")
 
 
@@ -272,7 +389,11 @@ def test_the_token_opens_the_door(hub, fetch, monkeypatch):
 def test_a_public_model_that_is_refused_is_explained_too(hub, fetch, tmp_path, place, status):
     hub.faults[place] = iter([Fault("status", status=status)])
     message = refused(fetch)
-    assert f"({status})" in message and "token is wrong" in message and "https://huggingface.co/showlab" in message
+    assert (
+        f"({status})" in message
+        and "token is wrong" in message
+        and "https://huggingface.co/showlab" in message
+    )
     nothing_looks_whole(tmp_path / "show1")
     assert fetch().is_dir()
 
@@ -314,7 +435,9 @@ def test_429_for_long_is_one_clear_error(hub, fetch, tmp_path, after):
 
 
 def test_429_without_end_is_one_clear_error(hub, fetch):
-    hub.faults[UNET] = itertools.repeat(Fault("status", status=429, headers={"Retry-After": "nonsense"}))
+    hub.faults[UNET] = itertools.repeat(
+        Fault("status", status=429, headers={"Retry-After": "nonsense"})
+    )
     assert "429" in refused(fetch)
     assert len(hub.fetched(UNET)) == 1 + len(FAST)
 
@@ -322,7 +445,12 @@ def test_429_without_end_is_one_clear_error(hub, fetch):
 # Lines that break
 
 
-RESETS = [Fault("reset", after=50_000), Fault("reset"), Fault("truncate", after=30_000), Fault("reset", after=70_000)]
+RESETS = [
+    Fault("reset", after=50_000),
+    Fault("reset"),
+    Fault("truncate", after=30_000),
+    Fault("reset", after=70_000),
+]
 
 
 def test_resets_and_cut_bodies_are_survived_from_where_they_happened(hub, fetch):
@@ -333,9 +461,19 @@ def test_resets_and_cut_bodies_are_survived_from_where_they_happened(hub, fetch)
     assert len(starts) >= 4 and starts == sorted(starts) and starts[-1] > 100_000
 
 
-@pytest.mark.parametrize("fault", [Fault("reset"), Fault("truncate", after=0), Fault("status", status=503),
-                                   Fault("stall", seconds=1.5)], ids=lambda fault: fault.kind)
-def test_a_line_that_stays_dead_is_one_clear_error_and_what_came_is_kept(hub, fetch, tmp_path, fault):
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("reset"),
+        Fault("truncate", after=0),
+        Fault("status", status=503),
+        Fault("stall", seconds=1.5),
+    ],
+    ids=lambda fault: fault.kind,
+)
+def test_a_line_that_stays_dead_is_one_clear_error_and_what_came_is_kept(
+    hub, fetch, tmp_path, fault
+):
     hub.faults[UNET] = itertools.chain([Fault("truncate", after=70_000)], itertools.repeat(fault))
     message = refused(fetch, waits=(0, 0))
     assert BASE in message and UNET in message and "run it again" in message
@@ -348,7 +486,9 @@ def test_a_line_that_stays_dead_is_one_clear_error_and_what_came_is_kept(hub, fe
     assert hub.fetched(UNET) == [f"bytes={kept}-"]
 
 
-@pytest.mark.parametrize("fault", [Fault("reset"), Fault("status", status=502)], ids=lambda fault: fault.kind)
+@pytest.mark.parametrize(
+    "fault", [Fault("reset"), Fault("status", status=502)], ids=lambda fault: fault.kind
+)
 def test_the_list_of_files_is_asked_for_again(hub, fetch, fault):
     hub.faults["api"] = iter([fault, fault])
     assert fetch().is_dir()
@@ -406,7 +546,9 @@ def test_bytes_that_stay_wrong_are_one_clear_error(hub, fetch, tmp_path, path):
     assert list(tmp_path.rglob("*.part")) == [] and list(tmp_path.rglob(Path(path).name)) == []
 
 
-@pytest.mark.parametrize("fault", [Fault("html"), Fault("short", after=20)], ids=lambda fault: fault.kind)
+@pytest.mark.parametrize(
+    "fault", [Fault("html"), Fault("short", after=20)], ids=lambda fault: fault.kind
+)
 def test_something_else_than_the_file_never_passes_for_it(hub, fetch, tmp_path, fault):
     hub.faults[UNET] = itertools.repeat(fault)
     assert UNET in refused(fetch)
@@ -430,6 +572,7 @@ def cancel_after(size: int):
     def report(done: int, total: int, text: str) -> None:
         if done >= size:
             raise Cancelled
+
     return report
 
 
@@ -486,22 +629,34 @@ def test_a_new_version_is_not_mixed_with_the_old_one(hub, fetch, tmp_path):
     files = hub.repos["showlab/show-1-base"].files
     old = files.pop(UNET)
     files["unet/diffusion_pytorch_model.fp16.safetensors"] = weights(30_000)
-    files["unet/config.json"] = config(in_channels=3, down_block_types=["SimpleCrossAttnDownBlock3D"], new=True)
+    files["unet/config.json"] = config(
+        in_channels=3, down_block_types=["SimpleCrossAttnDownBlock3D"], new=True
+    )
     folder = fetch()
     assert {name for name in files_in(folder) if name.startswith("unet/")} == {
-        "unet/config.json", "unet/diffusion_pytorch_model.fp16.safetensors"}
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+    }
     assert files_in(folder)["unet/config.json"] == files["unet/config.json"] and old
 
 
 def test_a_process_that_is_killed_leaves_something_to_go_on_from(hub, fetch, tmp_path):
     """kill -9 in the middle of a file."""
     hub.faults[UNET] = iter([Fault("slow", seconds=0.4)])
-    code = (f"from show1_engine.checkpoints.download import download\n"
-            f"download({BASE!r}, {str(tmp_path / 'show1')!r}, True, endpoint={hub.url!r})")
-    child = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2],
-                             env=os.environ | {"HF_HUB_OFFLINE": "0"})
+    code = (
+        f"from show1_engine.checkpoints.download import download\n"
+        f"download({BASE!r}, {str(tmp_path / 'show1')!r}, True, endpoint={hub.url!r})"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"HF_HUB_OFFLINE": "0"},
+    )
     deadline = time.monotonic() + 60
-    while not any(part.stat().st_size >= 65_536 for part in tmp_path.rglob("*.part")) and time.monotonic() < deadline:
+    while (
+        not any(part.stat().st_size >= 65_536 for part in tmp_path.rglob("*.part"))
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.02)
     child.kill()
     child.wait()
@@ -536,13 +691,20 @@ def test_too_little_room_is_told_before_anything_comes(hub, fetch, tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="needs resource limits")
 def test_a_disk_that_fills_up_is_one_clear_error(hub, fetch, tmp_path):
     import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))      # a file may not grow past 100,000 bytes
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (100_000, hard)
+    )  # a file may not grow past 100,000 bytes
     try:
         message = refused(fetch)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert str(tmp_path / "show1") in message and "cannot be written" in message and "run it again" in message
+    assert (
+        str(tmp_path / "show1") in message
+        and "cannot be written" in message
+        and "run it again" in message
+    )
     nothing_looks_whole(tmp_path / "show1")
     hub.requests.clear()
     assert fetch().is_dir()
@@ -573,15 +735,24 @@ def test_symlinked_folders_serve(fetch, tmp_path):
 
 def command(*arguments: str, endpoint: str) -> subprocess.CompletedProcess:
     env = os.environ | {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": endpoint, "NO_PROXY": "127.0.0.1"}
-    return subprocess.run([sys.executable, "-m", "show1_engine", "download", *arguments], env=env,
-                          cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "show1_engine", "download", *arguments],
+        env=env,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_the_command_line_fetches_several(hub, tmp_path):
-    done = command(BASE, "t5-v1_1-xxl", "--into", str(tmp_path), "--accept-license", endpoint=hub.url)
+    done = command(
+        BASE, "t5-v1_1-xxl", "--into", str(tmp_path), "--accept-license", endpoint=hub.url
+    )
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert done.stdout.splitlines() == [str(tmp_path / BASE), str(tmp_path / "t5-v1_1-xxl")]
-    assert set(find_models([tmp_path])) == {BASE} and set(find_text_encoders([tmp_path])) == {"t5-v1_1-xxl"}
+    assert set(find_models([tmp_path])) == {BASE} and set(find_text_encoders([tmp_path])) == {
+        "t5-v1_1-xxl"
+    }
 
 
 def test_the_command_line_explains_the_licence_and_lists(capsys, tmp_path):
@@ -591,4 +762,6 @@ def test_the_command_line_explains_the_licence_and_lists(capsys, tmp_path):
     assert main(["download", "--list"]) == 0
     listed = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in listed] == list(PUBLISHED)
-    assert all(item.licence in line and item.size in line for item, line in zip(PUBLISHED.values(), listed))
+    assert all(
+        item.licence in line and item.size in line for item, line in zip(PUBLISHED.values(), listed)
+    )

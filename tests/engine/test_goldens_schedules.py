@@ -1,4 +1,5 @@
 """Timesteps, scheduler trajectories and noising equal the recorded ones."""
+
 import pytest
 import reference
 import torch
@@ -19,7 +20,9 @@ def of_kind(*kinds: str) -> list:
 @pytest.mark.parametrize("case", of_kind("ddpm_steps"), ids=lambda case: case["id"])
 def test_ddpm(case):
     tensors = reference.golden(case)
-    schedule = Schedule(scheduler_config(f"models/{case['model']}"), case["params"]["num_inference_steps"])
+    schedule = Schedule(
+        scheduler_config(f"models/{case['model']}"), case["params"]["num_inference_steps"]
+    )
     assert schedule.timesteps == tensors["out.timesteps"].tolist()
     source, stepper, sample = generator(17), schedule.stepper(), tensors["in.sample"]
     for i, t in enumerate(tensors["in.step_timesteps"].tolist()):
@@ -30,7 +33,9 @@ def test_ddpm(case):
 @pytest.mark.parametrize("case", of_kind("dpm_pixel_steps"), ids=lambda case: case["id"])
 def test_pixel_dpm_solver(case):
     tensors = reference.golden(case)
-    schedule = Schedule(scheduler_config(f"models-variants/{case['model']}"), case["params"]["num_inference_steps"])
+    schedule = Schedule(
+        scheduler_config(f"models-variants/{case['model']}"), case["params"]["num_inference_steps"]
+    )
     _check_trajectory(case, schedule, tensors, tensors["in.sample"], tensors["out.timesteps"])
 
 
@@ -39,7 +44,9 @@ def test_latent_schedule(case):
     tensors, p = reference.golden(case), case["params"]
     folder = "models/show-1-sr2" if "ddim" in case["id"] else "models-variants/show-1-sr2-dpmsolver"
     schedule = Schedule(scheduler_config(folder), p["num_inference_steps"], strength=p["strength"])
-    start = schedule.stepper().add_noise(tensors["in.x0"], tensors["in.noise"], schedule.timesteps[0])
+    start = schedule.stepper().add_noise(
+        tensors["in.x0"], tensors["in.noise"], schedule.timesteps[0]
+    )
     _check_trajectory(case, schedule, tensors, start, tensors["out.timesteps_used"])
 
 
@@ -54,12 +61,18 @@ def _check_trajectory(case, schedule, tensors, start, timesteps):
 
 @pytest.mark.parametrize("case", of_kind("timesteps"), ids=lambda case: case["id"])
 def test_timestep_tables(case):
-    configs = {"ddpm": "models/show-1-base", "dpm_pixel": "models-variants/show-1-base-dpmsolver",
-               "dpm_sr2": "models-variants/show-1-sr2-dpmsolver", "ddim_sr2": "models/show-1-sr2"}
+    configs = {
+        "ddpm": "models/show-1-base",
+        "dpm_pixel": "models-variants/show-1-base-dpmsolver",
+        "dpm_sr2": "models-variants/show-1-sr2-dpmsolver",
+        "ddim_sr2": "models/show-1-sr2",
+    }
     for name, table in reference.golden(case).items():
         name, _, strength = name.removeprefix("out.").partition("_strength")
         kind, _, steps = name.rpartition("_")
-        schedule = Schedule(scheduler_config(configs[kind]), int(steps), strength=float(strength or 1))
+        schedule = Schedule(
+            scheduler_config(configs[kind]), int(steps), strength=float(strength or 1)
+        )
         assert schedule.timesteps == table.tolist(), name
 
 

@@ -1,4 +1,5 @@
 """Forwards and activations of every UNet equal the recorded ones."""
+
 import pytest
 import reference
 import torch
@@ -24,8 +25,12 @@ def forward(case: dict, tensors: dict) -> torch.Tensor:
     timestep = case["params"]["timestep"]
     timestep = tensors["in.timestep"] if isinstance(timestep, list) else timestep
     with torch.no_grad():
-        return unet_of(case["model"])(tensors["in.sample"], timestep, tensors["in.encoder_hidden_states"],
-                                      tensors.get("in.class_labels"))
+        return unet_of(case["model"])(
+            tensors["in.sample"],
+            timestep,
+            tensors["in.encoder_hidden_states"],
+            tensors.get("in.class_labels"),
+        )
 
 
 @pytest.mark.parametrize("case", reference.cases("a"), ids=lambda case: case["id"])
@@ -37,17 +42,26 @@ def test_forward(case):
 @pytest.mark.parametrize("case", reference.cases("b"), ids=lambda case: case["id"])
 def test_activations(case):
     tensors = reference.golden(case)
-    recorded = {name.removeprefix("act."): value for name, value in tensors.items() if name.startswith("act.")}
+    recorded = {
+        name.removeprefix("act."): value
+        for name, value in tensors.items()
+        if name.startswith("act.")
+    }
     recorded.pop("time_proj")  # the sinusoid is no module here; time_embedding covers it
     seen = {}
 
     def keep(name):
         def hook(module, args, output):
             seen[name] = output[0] if isinstance(output, tuple) else output
+
         return hook
 
     unet = unet_of(case["model"])
-    hooks = [module.register_forward_hook(keep(name)) for name, module in unet.named_modules() if name in recorded]
+    hooks = [
+        module.register_forward_hook(keep(name))
+        for name, module in unet.named_modules()
+        if name in recorded
+    ]
     out = forward(case, tensors)
     for hook in hooks:
         hook.remove()

@@ -1,4 +1,7 @@
-"""Less memory: the same frames, in more parts. Presets and the guidance interval: fewer evaluations."""
+"""Less memory: the same frames, in more parts. Presets and the guidance interval: fewer
+evaluations.
+"""
+
 import pytest
 import reference
 import torch
@@ -21,13 +24,18 @@ FRAMES = torch.rand(4, 8, 8, 3, generator=torch.Generator().manual_seed(0))
 
 @pytest.fixture
 def models(monkeypatch):
-    """load(name): a model of the reference cascade; `rows` of every forward are written down, `room` can be set."""
+    """load(name): a model of the reference cascade; `rows` of every forward are written down,
+    `room` can be set.
+    """
+
     class Models:
         rows: list[int] = []
 
         def load(self, name: str) -> Show1Model:
             model = load_model(reference.reference_root() / "models" / name, PlainRuntime())
-            model.network.register_forward_pre_hook(lambda net, args: self.rows.append(len(args[0])))
+            model.network.register_forward_pre_hook(
+                lambda net, args: self.rows.append(len(args[0]))
+            )
             return model
 
         def room(self, count: int) -> None:
@@ -42,12 +50,25 @@ def models(monkeypatch):
 
 
 def text(model: Show1Model) -> tuple[torch.Tensor, torch.Tensor]:
-    states = torch.randn(2, 77, model.network.text_width, generator=torch.Generator().manual_seed(1))
+    states = torch.randn(
+        2, 77, model.network.text_width, generator=torch.Generator().manual_seed(1)
+    )
     return states[:1], states[1:]
 
 
-@pytest.mark.parametrize("samples, most, expected", [(14, 20, 14), (14, 13, 7), (14, 5, 5), (14, 1, 1), (14, 0, 1),
-                                                     (2, 2, 2), (2, 1, 1), (1, 0, 1)])
+@pytest.mark.parametrize(
+    "samples, most, expected",
+    [
+        (14, 20, 14),
+        (14, 13, 7),
+        (14, 5, 5),
+        (14, 1, 1),
+        (14, 0, 1),
+        (2, 2, 2),
+        (2, 1, 1),
+        (1, 0, 1),
+    ],
+)
 def test_as_many_samples_share_a_forward_as_fit(samples, most, expected):
     assert sharing(samples, lambda count: count <= most) == expected
 
@@ -79,7 +100,9 @@ def test_running_out_of_memory_halves_the_forward(models):
     out = interpolate(model, FRAMES, *text(model), s)
     assert models.forwards() == [6, 3, 2, 2, 2, 2, 2, 2] and (out - expected).abs().max() < 1e-5
     hook.remove()
-    model.network.register_forward_pre_hook(lambda net, args: (_ for _ in ()).throw(torch.cuda.OutOfMemoryError()))
+    model.network.register_forward_pre_hook(
+        lambda net, args: (_ for _ in ()).throw(torch.cuda.OutOfMemoryError())
+    )
     with pytest.raises(torch.cuda.OutOfMemoryError):
         interpolate(model, FRAMES, *text(model), s)
 
@@ -92,8 +115,9 @@ def test_the_plan_says_that_halves_run_apart(models):
 
 
 def test_vae_by_frames_and_by_tiles(models):
-    """The same latents and pixels by any number of frames. Tiles are no larger than fits (how they look is the VAE's:
-    micro's, which sees a whole scene at a time, loses 10 dB)."""
+    """The same latents and pixels by any number of frames. Tiles are no larger than fits (how they
+    look is the VAE's: micro's, which sees a whole scene at a time, loses 10 dB).
+    """
     vae = load_model(WEIGHTS / "show-1-sr2", PlainRuntime()).vae
     factor = VaeCodec(vae).factor
     side = 64 * factor
@@ -117,7 +141,10 @@ def test_vae_by_frames_and_by_tiles(models):
     latents, pixels = through()
     assert (latents.shape, pixels.shape) == tuple(part.shape for part in whole)
     assert torch.isfinite(pixels).all()
-    assert max(seen[vae.module.encoder]) == side // 2 and max(seen[vae.module.decoder]) == side // 2 // factor
+    assert (
+        max(seen[vae.module.encoder]) == side // 2
+        and max(seen[vae.module.decoder]) == side // 2 // factor
+    )
 
 
 def test_presets_run_fewer_evaluations_and_say_so(models):
@@ -129,35 +156,73 @@ def test_presets_run_fewer_evaluations_and_say_so(models):
 
     report.plan = plans.append
     for name in PRESETS:
-        out = keyframes(model, *text(model), KeyframeSettings(width=8, height=8, num_frames=2, steps=15, preset=name), report)
+        out = keyframes(
+            model,
+            *text(model),
+            KeyframeSettings(width=8, height=8, num_frames=2, steps=15, preset=name),
+            report,
+        )
         assert torch.isfinite(out).all()
         seen[name] = sum(models.forwards())
     assert seen == {"reference": 30, "balanced": 14, "fast": 6}
-    assert plans[0].endswith("; 15 steps") and plans[2].endswith("; 4 steps (fast instead of 15, guided in 2)")
+    assert plans[0].endswith("; 15 steps") and plans[2].endswith(
+        "; 4 steps (fast instead of 15, guided in 2)"
+    )
 
 
 def test_reference_is_what_the_widgets_say(models):
     model = models.load("show-1-base")
-    out = [keyframes(model, *text(model), KeyframeSettings(width=8, height=8, num_frames=2, steps=4, **changes))
-           for changes in ({}, {"preset": "reference"}, {"guidance_start": 0.0, "guidance_end": 1.0})]
+    out = [
+        keyframes(
+            model,
+            *text(model),
+            KeyframeSettings(width=8, height=8, num_frames=2, steps=4, **changes),
+        )
+        for changes in ({}, {"preset": "reference"}, {"guidance_start": 0.0, "guidance_end": 1.0})
+    ]
     assert torch.equal(out[0], out[1]) and torch.equal(out[0], out[2])
 
 
 def test_guidance_in_an_interval(models):
     """Not at all is cfg 1; outside the interval only the prompt runs."""
     model = models.load("show-1-base")
-    none = keyframes(model, *text(model), KeyframeSettings(width=8, height=8, num_frames=2, steps=4, guidance_start=0.5, guidance_end=0.5))
+    none = keyframes(
+        model,
+        *text(model),
+        KeyframeSettings(
+            width=8, height=8, num_frames=2, steps=4, guidance_start=0.5, guidance_end=0.5
+        ),
+    )
     assert models.forwards() == [1] * 4
-    assert (none - keyframes(model, *text(model), KeyframeSettings(width=8, height=8, num_frames=2, steps=4, cfg=1.0))).abs().max() < 1e-5
+    assert (
+        none
+        - keyframes(
+            model, *text(model), KeyframeSettings(width=8, height=8, num_frames=2, steps=4, cfg=1.0)
+        )
+    ).abs().max() < 1e-5
     models.forwards()
-    keyframes(model, *text(model), KeyframeSettings(width=8, height=8, num_frames=2, steps=4, guidance_start=0.25, guidance_end=0.75))
+    keyframes(
+        model,
+        *text(model),
+        KeyframeSettings(
+            width=8, height=8, num_frames=2, steps=4, guidance_start=0.25, guidance_end=0.75
+        ),
+    )
     assert models.forwards() == [1, 2, 2, 1]
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"preset": "quick"}, "preset 'quick' is not known; choose one of reference"),
-    ({"guidance_start": 0.6, "guidance_end": 0.4}, "guidance from 0.6 to 0.4")])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"preset": "quick"}, "preset 'quick' is not known; choose one of reference"),
+        ({"guidance_start": 0.6, "guidance_end": 0.4}, "guidance from 0.6 to 0.4"),
+    ],
+)
 def test_wrong_choices_are_one_clear_line(models, changes, message):
     model = models.load("show-1-base")
     with pytest.raises(InputError, match=message):
-        keyframes(model, *text(model), KeyframeSettings(width=8, height=8, num_frames=2, steps=4, **changes))
+        keyframes(
+            model,
+            *text(model),
+            KeyframeSettings(width=8, height=8, num_frames=2, steps=4, **changes),
+        )

@@ -1,4 +1,7 @@
-"""Training a motion LoRA: what learns, what stays, any clip, stopping in the middle; inverted noise; the command."""
+"""Training a motion LoRA: what learns, what stays, any clip, stopping in the middle; inverted
+noise; the command.
+"""
+
 import dataclasses
 import math
 
@@ -22,7 +25,12 @@ from show1_engine.sampling.loop import denoise
 from show1_engine.sampling.schedules import Schedule
 from show1_engine.stages.keyframes import KeyframeSettings, keyframes
 from show1_engine.training.adapters import Adapters
-from show1_engine.training.motion import MotionTraining, TrainSettings, decisive_timesteps, recoloured
+from show1_engine.training.motion import (
+    MotionTraining,
+    TrainSettings,
+    decisive_timesteps,
+    recoloured,
+)
 from show1_engine.training.objectives import OBJECTIVES, debiased, frame_difference
 from show1_engine.video import write_mp4
 from show1_micro.motions import clip as moving
@@ -41,12 +49,22 @@ def model(name: str = "show-1-base") -> Show1Model:
 
 
 def frames(model: Show1Model, **settings) -> torch.Tensor:
-    return keyframes(model, TEXT[:1], TEXT[1:], KeyframeSettings(width=16, height=16, num_frames=3, steps=2, cfg=1.0), **settings)
+    return keyframes(
+        model,
+        TEXT[:1],
+        TEXT[1:],
+        KeyframeSettings(width=16, height=16, num_frames=3, steps=2, cfg=1.0),
+        **settings,
+    )
 
 
-def trained(images: torch.Tensor = CLIP, name: str = "show-1-base", report=silent, **changes) -> MotionTraining:
+def trained(
+    images: torch.Tensor = CLIP, name: str = "show-1-base", report=silent, **changes
+) -> MotionTraining:
     settings = dataclasses.replace(QUICK, **changes)
-    training = MotionTraining(model(name), images, TEXT[:1], settings, (TEXT[:1], TEXT[1:]), TEXT[1:])
+    training = MotionTraining(
+        model(name), images, TEXT[:1], settings, (TEXT[:1], TEXT[1:]), TEXT[1:]
+    )
     training.run(report)
     return training
 
@@ -55,7 +73,9 @@ def trained(images: torch.Tensor = CLIP, name: str = "show-1-base", report=silen
 def test_only_temporal_attention_learns(objective):
     before = {key: value.clone() for key, value in model().network.state_dict().items()}
     training = trained(objective=objective)
-    assert len(training.losses) == 3 and all(map(torch.isfinite, map(torch.tensor, training.losses)))
+    assert len(training.losses) == 3 and all(
+        map(torch.isfinite, map(torch.tensor, training.losses))
+    )
     assert all("temp_attentions" in key and ".attn" in key for key in training.lora.changes)
     assert all(change.up.abs().sum() > 0 for change in training.lora.changes.values())
     after = model().network.state_dict()
@@ -65,8 +85,19 @@ def test_only_temporal_attention_learns(objective):
 
 def test_it_learns():
     """The clip's error at fixed noise falls, though the model knew such pictures before."""
-    training = MotionTraining(model(), CLIP, TEXT[:1], TrainSettings(
-        steps=25, rank=8, learning_rate=3e-3, objective="plain", timesteps="even", gradient_checkpointing=False))
+    training = MotionTraining(
+        model(),
+        CLIP,
+        TEXT[:1],
+        TrainSettings(
+            steps=25,
+            rank=8,
+            learning_rate=3e-3,
+            objective="plain",
+            timesteps="even",
+            gradient_checkpointing=False,
+        ),
+    )
     training.run()
 
     def error(model: Show1Model) -> float:
@@ -74,10 +105,12 @@ def test_it_learns():
         model.unet.load(0)
         video = to_model(CLIP, torch.device("cpu"))
         for timestep in (600, 750, 850, 920):
-            alpha = torch.cos(torch.tensor(timestep / 1000 * torch.pi / 2))**2
+            alpha = torch.cos(torch.tensor(timestep / 1000 * torch.pi / 2)) ** 2
             noise = torch.randn(video.shape, generator=source)
             with torch.no_grad():
-                found = model.network(alpha.sqrt() * video + (1 - alpha).sqrt() * noise, timestep, TEXT[:1])
+                found = model.network(
+                    alpha.sqrt() * video + (1 - alpha).sqrt() * noise, timestep, TEXT[:1]
+                )
             total += float((found[:, :3] - noise).square().mean())
         return total
 
@@ -86,8 +119,12 @@ def test_it_learns():
 
 def test_same_seed_same_lora_and_checkpointing_changes_nothing():
     one, other = trained().lora, trained(gradient_checkpointing=True).lora
-    assert all(torch.allclose(one.changes[key].up, other.changes[key].up, atol=1e-6) for key in one.changes)
-    assert not torch.equal(trained(seed=1).lora.changes[key := next(iter(one.changes))].down, one.changes[key].down)
+    assert all(
+        torch.allclose(one.changes[key].up, other.changes[key].up, atol=1e-6) for key in one.changes
+    )
+    assert not torch.equal(
+        trained(seed=1).lora.changes[key := next(iter(one.changes))].down, one.changes[key].down
+    )
 
 
 @pytest.mark.parametrize("count, channels", [(2, 3), (5, 4), (21, 3), (9, 1)])
@@ -97,8 +134,16 @@ def test_any_clip(count, channels):
 
 
 def test_frame_step_and_size():
-    training = MotionTraining(model(), torch.rand(13, 20, 40, 3), TEXT[:1], dataclasses.replace(QUICK, frame_step=3))
-    assert training._images.shape == (1, 3, 5, 8, 16)      # the clip's aspect at the model's own 16 pixels
+    training = MotionTraining(
+        model(), torch.rand(13, 20, 40, 3), TEXT[:1], dataclasses.replace(QUICK, frame_step=3)
+    )
+    assert training._images.shape == (
+        1,
+        3,
+        5,
+        8,
+        16,
+    )  # the clip's aspect at the model's own 16 pixels
     asked = dataclasses.replace(QUICK, width=24, height=12)
     training = MotionTraining(model(), torch.rand(4, 20, 40, 3), TEXT[:1], asked)
     assert training._images.shape[-2:] == (12, 24)
@@ -106,7 +151,9 @@ def test_frame_step_and_size():
 
 def test_what_is_learned_is_averaged():
     """The mean follows slowly, and reaches a value that stays."""
-    adapters = Adapters({"layer": torch.nn.Linear(4, 4)}, 2, torch.Generator().manual_seed(0), torch.device("cpu"))
+    adapters = Adapters(
+        {"layer": torch.nn.Linear(4, 4)}, 2, torch.Generator().manual_seed(0), torch.device("cpu")
+    )
     up, found = adapters.pairs["layer"][0], []
     for step, value in enumerate([1.0] + [3.0] * 400, 1):
         up.data.fill_(value)
@@ -144,14 +191,22 @@ def test_more_feed_forward_layers_on_demand():
 def test_latent_expert():
     training = trained(torch.rand(4, 32, 32, 3), "show-1-sr2", steps=2)
     assert any(key.startswith("transformer_in") for key in training.lora.changes)
-    assert with_motion(model("show-1-sr2"), lora_from(spelled(training.lora), model("show-1-sr2"), "x"), 1.0)
+    assert with_motion(
+        model("show-1-sr2"), lora_from(spelled(training.lora), model("show-1-sr2"), "x"), 1.0
+    )
 
 
 def test_pixel_super_resolution():
-    """It is shown what it enlarges: the clip's own low resolution, noised, and sometimes its first frame as it is."""
-    training = trained(torch.rand(6, 32, 48, 3), "show-1-sr1", steps=2, objective="motion", recolour=0.5)
+    """It is shown what it enlarges: the clip's own low resolution, noised, and sometimes its first
+    frame as it is.
+    """
+    training = trained(
+        torch.rand(6, 32, 48, 3), "show-1-sr1", steps=2, objective="motion", recolour=0.5
+    )
     assert training._images.shape == (1, 3, 6, 44, 64) and all(map(math.isfinite, training.losses))
-    assert with_motion(model("show-1-sr1"), lora_from(spelled(training.lora), model("show-1-sr1"), "x"), 1.0)
+    assert with_motion(
+        model("show-1-sr1"), lora_from(spelled(training.lora), model("show-1-sr1"), "x"), 1.0
+    )
     clip = to_model(CLIP, torch.device("cpu"))
     seen = [training._low_resolution(clip) for _ in range(40)]
     assert {condition.shape for condition, _ in seen} == {clip.shape}
@@ -176,7 +231,7 @@ def test_stopped_in_the_middle_keeps_what_is_learned():
         training.run(report)
     assert len(training.losses) == 2
     assert any(change.up.abs().sum() > 0 for change in training.lora.changes.values())
-    assert torch.equal(frames(model()), before)     # nothing stays attached to the network
+    assert torch.equal(frames(model()), before)  # nothing stays attached to the network
 
 
 def test_samples_while_training():
@@ -196,14 +251,27 @@ def test_on_weights_of_an_inference_mode():
         own = load_model(WEIGHTS / "show-1-base", PlainRuntime())
         training = MotionTraining(own, CLIP, TEXT[:1], QUICK)
         training.run()
-        assert torch.isfinite(keyframes(with_motion(own, training.lora, 1.0), TEXT[:1], TEXT[1:],
-                                        KeyframeSettings(width=16, height=16, num_frames=2, steps=1))).all()
+        assert torch.isfinite(
+            keyframes(
+                with_motion(own, training.lora, 1.0),
+                TEXT[:1],
+                TEXT[1:],
+                KeyframeSettings(width=16, height=16, num_frames=2, steps=1),
+            )
+        ).all()
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"objective": "speed"}, "'objective' is 'speed'"), ({"rank": 0}, "'rank' is 0"),
-    ({"timesteps": "odd"}, "motion, even"), ({"learning_rate": 0.0}, "'learning_rate' is 0.0"),
-    ({"frame_step": 8}, "1 at a 'frame_step' of 8"), ({"targets": "all"}, "attention_and_ff")])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"objective": "speed"}, "'objective' is 'speed'"),
+        ({"rank": 0}, "'rank' is 0"),
+        ({"timesteps": "odd"}, "motion, even"),
+        ({"learning_rate": 0.0}, "'learning_rate' is 0.0"),
+        ({"frame_step": 8}, "1 at a 'frame_step' of 8"),
+        ({"targets": "all"}, "attention_and_ff"),
+    ],
+)
 def test_refused_values(changes, message):
     with pytest.raises(InputError, match=message):
         trained(**changes)
@@ -218,9 +286,16 @@ def test_refused_models_and_frames():
 
 def test_objectives_know_the_truth():
     source = torch.Generator().manual_seed(0)
-    noise, other = torch.randn(2, 3, 4, 8, 8, generator=source), torch.randn(2, 3, 4, 8, 8, generator=source)
+    noise, other = (
+        torch.randn(2, 3, 4, 8, 8, generator=source),
+        torch.randn(2, 3, 4, 8, 8, generator=source),
+    )
     for objective in OBJECTIVES.values():
-        assert objective(noise, noise, source).abs().max() < 1e-5 < objective(other, noise, source).min()
+        assert (
+            objective(noise, noise, source).abs().max()
+            < 1e-5
+            < objective(other, noise, source).min()
+        )
     # What all frames share does not count.
     assert frame_difference(noise + torch.randn(2, 3, 1, 8, 8), noise, source).max() < 1e-4
     shared = torch.randn(2, 3, 1, 8, 8).expand(2, 3, 4, 8, 8)
@@ -228,20 +303,34 @@ def test_objectives_know_the_truth():
 
 
 def test_decisive_timesteps_follow_the_size():
-    alphas = torch.cos(torch.linspace(0, 1, 1000) * torch.pi / 2)**2
+    alphas = torch.cos(torch.linspace(0, 1, 1000) * torch.pi / 2) ** 2
     where = torch.tensor([0.0, 0.5, 1.0])
-    small, large, tiny = (decisive_timesteps(alphas, *size, where) for size in ((16, 16), (40, 64), (1, 2)))
-    assert 0 < small[0] < small[1] < small[2] < 1000 and (small < large).all() and (tiny < small).all()
+    small, large, tiny = (
+        decisive_timesteps(alphas, *size, where) for size in ((16, 16), (40, 64), (1, 2))
+    )
+    assert (
+        0 < small[0] < small[1] < small[2] < 1000 and (small < large).all() and (tiny < small).all()
+    )
     assert 0.2 < alphas[small[0]].sqrt() < 0.31 and 0.03 < alphas[small[2]].sqrt() < 0.05
 
 
 def test_inversion_leads_back():
     """From the inverted noise, sampled by the same steps without chance, the clip comes again."""
-    schedule = Schedule({**model().scheduler_config, "_class_name": "DDIMScheduler", "thresholding": False,
-                         "clip_sample": False, "timestep_spacing": "leading", "set_alpha_to_one": True}, 25)
+    schedule = Schedule(
+        {
+            **model().scheduler_config,
+            "_class_name": "DDIMScheduler",
+            "thresholding": False,
+            "clip_sample": False,
+            "timestep_spacing": "leading",
+            "set_alpha_to_one": True,
+        },
+        25,
+    )
     unet = model().network
     model().unet.load(0)
     with torch.no_grad():
+
         def predict(x: torch.Tensor, timestep: int) -> torch.Tensor:
             return unet(x, timestep, TEXT[1:])
 
@@ -256,7 +345,11 @@ def test_starting_from_a_clip():
     plain = frames(model())
     assert torch.allclose(frames(model(), motion_from=CLIP, motion_mix=0.0), plain, atol=1e-3)
     steps = []
-    started = frames(model(), motion_from=CLIP, report=lambda step, total, preview=None: steps.append((step, total)))
+    started = frames(
+        model(),
+        motion_from=CLIP,
+        report=lambda step, total, preview=None: steps.append((step, total)),
+    )
     assert not torch.equal(started, plain) and steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
     with pytest.raises(InputError, match="motion_mix is 1.5"):
         frames(model(), motion_from=CLIP, motion_mix=1.5)
@@ -272,27 +365,95 @@ def test_mixed_noise_keeps_its_variance():
 
 def test_command_line(tmp_path, capsys):
     write_mp4(tmp_path / "clip.mp4", CLIP, 8)
-    arguments = ["train", str(tmp_path / "clip.mp4"), str(tmp_path / "orbit.safetensors"), "--prompt", "a blue square",
-                 "--steps", "3", "--rank", "2", "--window", "4", "--sample-every", "2", "--sample-sheet",
-                 str(tmp_path / "sheet.png"), "--spelling", "kohya"]
+    arguments = [
+        "train",
+        str(tmp_path / "clip.mp4"),
+        str(tmp_path / "orbit.safetensors"),
+        "--prompt",
+        "a blue square",
+        "--steps",
+        "3",
+        "--rank",
+        "2",
+        "--window",
+        "4",
+        "--sample-every",
+        "2",
+        "--sample-sheet",
+        str(tmp_path / "sheet.png"),
+        "--spelling",
+        "kohya",
+    ]
     assert main(arguments) == 0
     assert "loss" in capsys.readouterr().err and (tmp_path / "sheet.png").stat().st_size > 100
     assert len(load_file(tmp_path / "orbit.safetensors")) == 96
     made = {}
-    for name, options in (("without", []), ("with", ["--lora", f"{tmp_path / 'orbit.safetensors'}:20"])):
-        assert main(["generate", "--prompt", "a red circle", "--until", "keyframes", "--keyframes-steps", "2",
-                     "--frames-out", str(tmp_path / f"{name}.safetensors"), *options]) == 0
+    for name, options in (
+        ("without", []),
+        ("with", ["--lora", f"{tmp_path / 'orbit.safetensors'}:20"]),
+    ):
+        assert (
+            main(
+                [
+                    "generate",
+                    "--prompt",
+                    "a red circle",
+                    "--until",
+                    "keyframes",
+                    "--keyframes-steps",
+                    "2",
+                    "--frames-out",
+                    str(tmp_path / f"{name}.safetensors"),
+                    *options,
+                ]
+            )
+            == 0
+        )
         made[name] = load_file(tmp_path / f"{name}.safetensors")["keyframes"]
     assert not torch.equal(made["with"], made["without"])
 
 
 def test_command_line_for_a_texture(tmp_path):
-    write_mp4(tmp_path / "clip.mp4", moving(Scene("square", "blue", "right", "white", "striped"), "orbit", 4, 64), 8)
+    write_mp4(
+        tmp_path / "clip.mp4",
+        moving(Scene("square", "blue", "right", "white", "striped"), "orbit", 4, 64),
+        8,
+    )
     file = tmp_path / "stripes.safetensors"
-    assert main(["train", str(tmp_path / "clip.mp4"), str(file), "--prompt", "a blue square", "--pixel-sr",
-                 "--steps", "1", "--window", "2", "--rank", "2"]) == 0
-    arguments = ["generate", "--prompt", "a red circle", "--until", "pixel-sr", "--keyframes-steps", "2",
-                 "--keyframes-num-frames", "2", "--interpolate-steps", "2", "--pixel-sr-steps", "2"]
+    assert (
+        main(
+            [
+                "train",
+                str(tmp_path / "clip.mp4"),
+                str(file),
+                "--prompt",
+                "a blue square",
+                "--pixel-sr",
+                "--steps",
+                "1",
+                "--window",
+                "2",
+                "--rank",
+                "2",
+            ]
+        )
+        == 0
+    )
+    arguments = [
+        "generate",
+        "--prompt",
+        "a red circle",
+        "--until",
+        "pixel-sr",
+        "--keyframes-steps",
+        "2",
+        "--keyframes-num-frames",
+        "2",
+        "--interpolate-steps",
+        "2",
+        "--pixel-sr-steps",
+        "2",
+    ]
     made = []
     for options in ([], ["--pixel-sr-lora", f"{file}:20"]):
         assert main([*arguments, "--frames-out", str(tmp_path / "made.safetensors"), *options]) == 0

@@ -1,4 +1,5 @@
 """Every stage on any frames: counts, sizes, alpha, odd values; progress, cancel and errors."""
+
 import pytest
 import reference
 import torch
@@ -25,7 +26,9 @@ def model(name: str) -> Show1Model:
 
 
 def text(name: str) -> tuple[Tensor, Tensor]:
-    states = torch.randn(2, 77, model(name).network.text_width, generator=torch.Generator().manual_seed(1))
+    states = torch.randn(
+        2, 77, model(name).network.text_width, generator=torch.Generator().manual_seed(1)
+    )
     return states[:1], states[1:]
 
 
@@ -36,22 +39,41 @@ def clip(frames: int, height: int, width: int, channels: int = 3) -> Tensor:
 def run_keyframes(**settings) -> Tensor:
     report = settings.pop("report", silent)
     settings = {"width": 8, "height": 8, "num_frames": 2, "steps": 2, **settings}
-    return keyframes(model("show-1-base"), *text("show-1-base"), KeyframeSettings(**settings), report)
+    return keyframes(
+        model("show-1-base"), *text("show-1-base"), KeyframeSettings(**settings), report
+    )
 
 
 def run_interpolate(images: Tensor, steps: int = 2, report=silent, **settings) -> Tensor:
-    return interpolate(model("show-1-interpolation"), images, *text("show-1-interpolation"),
-                       InterpolateSettings(steps=steps, **settings), report)
+    return interpolate(
+        model("show-1-interpolation"),
+        images,
+        *text("show-1-interpolation"),
+        InterpolateSettings(steps=steps, **settings),
+        report,
+    )
 
 
 def run_pixel_sr(images: Tensor, steps: int = 2, report=silent, **options) -> Tensor:
-    return pixel_sr(model("show-1-sr1"), images, *text("show-1-sr1"), PixelSRSettings(steps=steps), report=report, **options)
+    return pixel_sr(
+        model("show-1-sr1"),
+        images,
+        *text("show-1-sr1"),
+        PixelSRSettings(steps=steps),
+        report=report,
+        **options,
+    )
 
 
 def run_expert(images: Tensor, report=silent, **settings) -> Tensor:
     settings = {"width": 0, "height": 0, "steps": 2, **settings}
-    return latent_expert_sr(model("show-1-sr2"), images, *text("show-1-sr2"), LatentExpertSettings(**settings),
-                            report=report)
+    return latent_expert_sr(
+        model("show-1-sr2"),
+        images,
+        *text("show-1-sr2"),
+        LatentExpertSettings(**settings),
+        report=report,
+    )
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5, 8, 13, 29, 30])
@@ -72,7 +94,9 @@ def test_sizes_the_levels_do_not_divide(size):
 
 
 def test_nothing_is_left_out_of_a_long_clip():
-    """Trailing frames come from the model, not from the grey the original leaves (30 is no multiple of 7 plus 1)."""
+    """Trailing frames come from the model, not from the grey the original leaves (30 is no multiple
+    of 7 plus 1).
+    """
     out = run_pixel_sr(clip(30, 4, 8))
     assert (out.flatten(1).std(dim=1) > 0.01).all()
     original = run_pixel_sr(clip(30, 4, 8), windows=original_windows(30))
@@ -89,7 +113,9 @@ def test_interpolation_windows_do_not_depend_on_their_batch(monkeypatch):
 @pytest.mark.parametrize("frames", range(1, 40))
 def test_chained_windows_cover_every_frame(frames):
     windows = chained_windows(frames)
-    assert sorted({i for window in windows for i in range(window.start, window.stop)}) == list(range(frames))
+    assert sorted({i for window in windows for i in range(window.start, window.stop)}) == list(
+        range(frames)
+    )
     assert [window.continues for window in windows] == [False] + [True] * (len(windows) - 1)
     assert all(b.start < a.stop and b.start > a.start for a, b in zip(windows, windows[1:]))
     if frames >= 8 and (frames - 8) % 7 == 0:
@@ -98,7 +124,11 @@ def test_chained_windows_cover_every_frame(frames):
 
 def test_alpha_is_carried():
     images = clip(3, 8, 8, channels=4)
-    for out in (run_interpolate(images), run_pixel_sr(images), run_expert(images, width=16, height=16)):
+    for out in (
+        run_interpolate(images),
+        run_pixel_sr(images),
+        run_expert(images, width=16, height=16),
+    ):
         assert out.shape[-1] == 4 and 0 <= out[..., 3].min() and out[..., 3].max() <= 1
     assert torch.allclose(run_interpolate(images)[::4, :, :, 3], images[..., 3], atol=1e-6)
 
@@ -162,43 +192,78 @@ def test_first_frame_is_followed_or_refused():
     out = run_pixel_sr(images, first_frame=first)
     assert not torch.equal(out, run_pixel_sr(images))
     assert torch.isfinite(run_pixel_sr(images, first_frame=clip(1, 32, 64))).all()
-    with pytest.raises(InputError, match=r"'first_frame' is 16x16 but the frames upscale to 32x16; give a first frame "
-                                         "of the same aspect"):
+    with pytest.raises(
+        InputError,
+        match=r"'first_frame' is 16x16 but the frames upscale to 32x16; give a first frame "
+        "of the same aspect",
+    ):
         run_pixel_sr(images, first_frame=clip(1, 16, 16))
 
 
 def test_texts_of_unequal_length():
     positive, negative = text("show-1-base")
-    short = keyframes(model("show-1-base"), positive, negative[:, :20], KeyframeSettings(width=8, height=8, num_frames=2, steps=2))
+    short = keyframes(
+        model("show-1-base"),
+        positive,
+        negative[:, :20],
+        KeyframeSettings(width=8, height=8, num_frames=2, steps=2),
+    )
     assert torch.isfinite(short).all()
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: run_keyframes(width=0), "'width' is 0"),
-    (lambda: run_keyframes(num_frames=0), "'num_frames' is 0"),
-    (lambda: run_keyframes(steps=10_000), "steps is 10000"),
-    (lambda: run_keyframes(steps=0), "steps is 0"),
-    (lambda: run_keyframes(sampler="euler"), "sampler 'euler' is not known"),
-    (lambda: run_interpolate(clip(4, 4, 8) / torch.tensor([1.0, 1, 0, 1]).view(4, 1, 1, 1)), "frame 2 of 4"),
-    (lambda: run_interpolate(torch.full((2, 4, 8, 3), torch.nan)), "NaN or infinite values in frame 0"),
-    (lambda: run_pixel_sr(torch.zeros(0, 4, 8, 3)), r"'images' has shape \(0, 4, 8, 3\)"),
-    (lambda: run_pixel_sr(torch.zeros(4, 8, 3)), r"'images' has shape \(4, 8, 3\)"),
-    (lambda: first_frame_sr(model("IF-II-L-v1.0"), clip(1, 4, 8), *text("show-1-sr1"), PixelSRSettings(steps=2, cfg=4.0, noise_level=1000)),
-     "'first_frame_noise_level' is 1000"),
-    (lambda: run_expert(clip(1, 16, 16), strength=1.5), "'strength' is 1.5"),
-    (lambda: run_expert(clip(1, 16, 16), width=-8), "is negative"),
-    (lambda: keyframes(model("show-1-base"), *text("show-1-sr2"), KeyframeSettings(width=8, height=8, num_frames=2, steps=2)),
-     "'positive' is 32 wide, but 'show-1-base' reads text 64 wide"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: run_keyframes(width=0), "'width' is 0"),
+        (lambda: run_keyframes(num_frames=0), "'num_frames' is 0"),
+        (lambda: run_keyframes(steps=10_000), "steps is 10000"),
+        (lambda: run_keyframes(steps=0), "steps is 0"),
+        (lambda: run_keyframes(sampler="euler"), "sampler 'euler' is not known"),
+        (
+            lambda: run_interpolate(clip(4, 4, 8) / torch.tensor([1.0, 1, 0, 1]).view(4, 1, 1, 1)),
+            "frame 2 of 4",
+        ),
+        (
+            lambda: run_interpolate(torch.full((2, 4, 8, 3), torch.nan)),
+            "NaN or infinite values in frame 0",
+        ),
+        (lambda: run_pixel_sr(torch.zeros(0, 4, 8, 3)), r"'images' has shape \(0, 4, 8, 3\)"),
+        (lambda: run_pixel_sr(torch.zeros(4, 8, 3)), r"'images' has shape \(4, 8, 3\)"),
+        (
+            lambda: first_frame_sr(
+                model("IF-II-L-v1.0"),
+                clip(1, 4, 8),
+                *text("show-1-sr1"),
+                PixelSRSettings(steps=2, cfg=4.0, noise_level=1000),
+            ),
+            "'first_frame_noise_level' is 1000",
+        ),
+        (lambda: run_expert(clip(1, 16, 16), strength=1.5), "'strength' is 1.5"),
+        (lambda: run_expert(clip(1, 16, 16), width=-8), "is negative"),
+        (
+            lambda: keyframes(
+                model("show-1-base"),
+                *text("show-1-sr2"),
+                KeyframeSettings(width=8, height=8, num_frames=2, steps=2),
+            ),
+            "'positive' is 32 wide, but 'show-1-base' reads text 64 wide",
+        ),
+    ],
+)
 def test_a_wrong_value_is_one_clear_line(call, message):
     with pytest.raises(InputError, match=message):
         call()
 
 
 def test_a_wrong_model_is_named():
-    with pytest.raises(ModelKindError, match=r"Show1Interpolate needs an interpolation model \(7 input channels\); "
-                                             r"'show-1-base' is a keyframe model \(3 input channels\)"):
-        interpolate(model("show-1-base"), clip(2, 4, 8), *text("show-1-base"), InterpolateSettings(steps=2))
+    with pytest.raises(
+        ModelKindError,
+        match=r"Show1Interpolate needs an interpolation model \(7 input channels\); "
+        r"'show-1-base' is a keyframe model \(3 input channels\)",
+    ):
+        interpolate(
+            model("show-1-base"), clip(2, 4, 8), *text("show-1-base"), InterpolateSettings(steps=2)
+        )
 
 
 def test_frames_are_not_clamped_between_stages():

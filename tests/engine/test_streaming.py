@@ -1,4 +1,5 @@
 """Video files, piece by piece."""
+
 import av
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from show1_engine.video import VideoReader, VideoWriter
 @pytest.fixture
 def clip(tmp_path):
     """A function that writes a clip with a tone beside it: its path."""
+
     def clip(frames: int, width: int = 12, height: int = 8, audio: bool = True, fps: int = 6):
         path = tmp_path / f"clip{frames}.mp4"
         with av.open(str(path), "w") as container:
@@ -27,11 +29,14 @@ def clip(tmp_path):
             if sound is not None:
                 tone = np.sin(np.arange(16000 * frames // fps) / 5)[None].astype(np.float32)
                 for start in range(0, tone.shape[1], 1024):
-                    frame = av.AudioFrame.from_ndarray(tone[:, start:start + 1024].copy(), "fltp", "mono")
+                    frame = av.AudioFrame.from_ndarray(
+                        tone[:, start : start + 1024].copy(), "fltp", "mono"
+                    )
                     frame.rate, frame.pts = 16000, start
                     container.mux(sound.encode(frame))
                 container.mux(sound.encode())
         return path
+
     return clip
 
 
@@ -39,7 +44,11 @@ def facts(path) -> dict:
     with av.open(str(path)) as container:
         video = container.streams.video[0]
         sound = [packet for stream in container.streams.audio for packet in container.demux(stream)]
-        out = {"size": (video.width, video.height), "rate": float(video.average_rate), "audio": len(sound)}
+        out = {
+            "size": (video.width, video.height),
+            "rate": float(video.average_rate),
+            "audio": len(sound),
+        }
     with VideoReader(path) as frames:
         return {**out, "frames": sum(1 for _ in frames)}
 
@@ -48,7 +57,10 @@ def facts(path) -> dict:
 def test_pieces_share_one_frame_and_cover_all(count):
     frames = [torch.full((2, 2, 3), float(i)) for i in range(count)]
     parts = list(pieces(frames, 6))
-    assert all(torch.equal(a[-1], b[0]) for a, b in zip(parts, parts[1:])) and max(map(len, parts)) <= 6
+    assert (
+        all(torch.equal(a[-1], b[0]) for a, b in zip(parts, parts[1:]))
+        and max(map(len, parts)) <= 6
+    )
     seen = []
     out = torch.cat(list(chained(lambda piece, last: seen.append(last) or piece, frames)))
     assert torch.equal(out, torch.stack(frames))
@@ -65,15 +77,32 @@ def test_upscale_keeps_rate_audio_and_every_frame(clip, tmp_path):
 def test_upscale_by_another_factor(clip, tmp_path):
     target = tmp_path / "out.mp4"
     models = reference.reference_root() / "models"
-    assert main(["upscale", str(clip(9, audio=False)), str(target), "--models", str(models), "--steps", "1",
-                 "--scale", "2"]) == 0
+    assert (
+        main(
+            [
+                "upscale",
+                str(clip(9, audio=False)),
+                str(target),
+                "--models",
+                str(models),
+                "--steps",
+                "1",
+                "--scale",
+                "2",
+            ]
+        )
+        == 0
+    )
     assert facts(target) == {"size": (24, 16), "rate": 6.0, "frames": 9, "audio": 0}
 
 
 def test_interpolate_multiplies_the_rate(clip, tmp_path):
     target = tmp_path / "out.mp4"
     models = reference.reference_root() / "models"
-    assert main(["interpolate", str(clip(9)), str(target), "--models", str(models), "--steps", "1"]) == 0
+    assert (
+        main(["interpolate", str(clip(9)), str(target), "--models", str(models), "--steps", "1"])
+        == 0
+    )
     out = facts(target)
     assert (out["frames"], out["rate"]) == (33, 24.0) and out["audio"] > 0
 
@@ -90,7 +119,9 @@ def test_pieces_give_what_the_whole_gives(clip, monkeypatch, tmp_path):
     frames = torch.rand(113, 2, 4, 3, generator=torch.Generator().manual_seed(0))
     s = PixelSRSettings(steps=1, cfg=1.0)
     whole = pixel_sr(model, frames, text, text, s)
-    parts = torch.cat(list(chained(lambda piece, last: pixel_sr(model, piece, text, text, s, last), frames)))
+    parts = torch.cat(
+        list(chained(lambda piece, last: pixel_sr(model, piece, text, text, s, last), frames))
+    )
     assert (parts - whole).abs().max() < 1e-4 and UPSCALE.cuts
 
 

@@ -1,4 +1,7 @@
-"""A T5 in one .safetensors file, as other packs use it: every published form, its tokenizer, and the command line."""
+"""A T5 in one .safetensors file, as other packs use it: every published form, its tokenizer, and
+the command line.
+"""
+
 import shutil
 from pathlib import Path
 
@@ -27,10 +30,14 @@ def folder() -> Path:
 def weights() -> dict[str, Tensor]:
     """The recorded T5 under the names of the published files: one embedding, no decoder."""
     named = load_file(folder() / "text_encoder" / "model.safetensors")
-    return {key: value.half() for key, value in named.items() if key != "encoder.embed_tokens.weight"}
+    return {
+        key: value.half() for key, value in named.items() if key != "encoder.embed_tokens.weight"
+    }
 
 
-def scaled(names: tuple[str, str] = ("scale_weight", "scale_input")) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def scaled(
+    names: tuple[str, str] = ("scale_weight", "scale_input"),
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """A file's tensors with the matrices in scaled fp8, and what they stand for."""
     stored: dict[str, Tensor] = {}
     meant = {}
@@ -59,8 +66,13 @@ def states(path: Path, **options) -> Tensor:
 
 def of_weights(tensors: dict[str, Tensor], target: Path) -> Tensor:
     """The states of a folder with these weights."""
-    shutil.copytree(folder(), target, ignore=shutil.ignore_patterns("unet", "scheduler", "model.safetensors"))
-    save_file({key: value.float() for key, value in tensors.items()}, target / "text_encoder" / "model.safetensors")
+    shutil.copytree(
+        folder(), target, ignore=shutil.ignore_patterns("unet", "scheduler", "model.safetensors")
+    )
+    save_file(
+        {key: value.float() for key, value in tensors.items()},
+        target / "text_encoder" / "model.safetensors",
+    )
     return states(target)
 
 
@@ -76,28 +88,51 @@ def test_plain_fp8_gives_the_states_of_the_rounded_weights(tmp_path):
     assert (mine - states(folder())).abs().max() > 0
 
 
-@pytest.mark.parametrize(("names", "more"), [
-    (("scale_weight", "scale_input"), {"scaled_fp8": torch.zeros(2).to(FP8)}),
-    (("weight_scale", "input_scale"), {f"{BLOCK}0.SelfAttention.q.comfy_quant": torch.zeros(9, dtype=torch.uint8)})],
-    ids=["older names", "newer names"])
+@pytest.mark.parametrize(
+    ("names", "more"),
+    [
+        (("scale_weight", "scale_input"), {"scaled_fp8": torch.zeros(2).to(FP8)}),
+        (
+            ("weight_scale", "input_scale"),
+            {f"{BLOCK}0.SelfAttention.q.comfy_quant": torch.zeros(9, dtype=torch.uint8)},
+        ),
+    ],
+    ids=["older names", "newer names"],
+)
 def test_scaled_fp8_is_multiplied_out(tmp_path, names, more):
     stored, meant = scaled(names)
     mine = states(write(tmp_path / "a" / "t5xxl_fp8_e4m3fn_scaled.safetensors", {**stored, **more}))
     assert torch.equal(mine, of_weights(meant, tmp_path / "b"))
-    plain = states(write(tmp_path / "c" / "fp8.safetensors", {k: v.to(FP8) for k, v in weights().items()}))
+    plain = states(
+        write(tmp_path / "c" / "fp8.safetensors", {k: v.to(FP8) for k, v in weights().items()})
+    )
     exact = states(folder())
     assert (mine - exact).abs().mean() < (plain - exact).abs().mean()
 
 
 def test_a_decoder_in_the_file_is_left_alone(tmp_path):
-    extra = {"decoder.block.0.layer.0.SelfAttention.q.weight": torch.ones(2, 2), "lm_head.weight": torch.ones(2)}
-    assert torch.equal(states(write(tmp_path / "whole.safetensors", {**weights(), **extra})), states(folder()))
+    extra = {
+        "decoder.block.0.layer.0.SelfAttention.q.weight": torch.ones(2, 2),
+        "lm_head.weight": torch.ones(2),
+    }
+    assert torch.equal(
+        states(write(tmp_path / "whole.safetensors", {**weights(), **extra})), states(folder())
+    )
 
 
 def test_the_config_is_read_off_the_shapes(tmp_path):
     config = t5_config_of(write(tmp_path / "t.safetensors", weights()))
-    assert config == {"model_type": "t5", "feed_forward_proj": "gated-gelu", "num_layers": 2, "vocab_size": 1100,
-                      "relative_attention_num_buckets": 32, "d_model": 64, "d_ff": 128, "d_kv": 8, "num_heads": 4}
+    assert config == {
+        "model_type": "t5",
+        "feed_forward_proj": "gated-gelu",
+        "num_layers": 2,
+        "vocab_size": 1100,
+        "relative_attention_num_buckets": 32,
+        "d_model": 64,
+        "d_ff": 128,
+        "d_kv": 8,
+        "num_heads": 4,
+    }
 
 
 # What is no T5 v1.1
@@ -111,27 +146,52 @@ def refusal(path: Path, **options) -> str:
     return message
 
 
-@pytest.mark.parametrize(("change", "says"), [
-    (lambda w: {f"{BLOCK}1.DenseReluDense.wi.weight": torch.ones(1)}, "T5 of 2020 (as for Cosmos)"),
-    (lambda w: {"encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight": torch.ones(32, 4)}, "UMT5"),
-    (lambda w: {f"{BLOCK}0.SelfAttention.q.weight": w[f"{BLOCK}0.SelfAttention.q.weight"].view(torch.uint8)[:, :64],
-                f"{BLOCK}0.SelfAttention.q.weight_scale": torch.ones(8)}, "a form that only ComfyUI reads"),
-    (lambda w: {"encoder.final_layer_norm.weight": torch.ones(3)}, "of another shape"),
-], ids=["old", "umt5", "4 bits", "shape"])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            lambda w: {f"{BLOCK}1.DenseReluDense.wi.weight": torch.ones(1)},
+            "T5 of 2020 (as for Cosmos)",
+        ),
+        (
+            lambda w: {
+                "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight": torch.ones(
+                    32, 4
+                )
+            },
+            "UMT5",
+        ),
+        (
+            lambda w: {
+                f"{BLOCK}0.SelfAttention.q.weight": w[f"{BLOCK}0.SelfAttention.q.weight"].view(
+                    torch.uint8
+                )[:, :64],
+                f"{BLOCK}0.SelfAttention.q.weight_scale": torch.ones(8),
+            },
+            "a form that only ComfyUI reads",
+        ),
+        (lambda w: {"encoder.final_layer_norm.weight": torch.ones(3)}, "of another shape"),
+    ],
+    ids=["old", "umt5", "4 bits", "shape"],
+)
 def test_another_t5_is_refused_by_name(tmp_path, change, says):
     tensors = weights()
     assert says in refusal(write(tmp_path / "t.safetensors", tensors | change(tensors)))
 
 
 def test_other_files_are_refused_by_name(tmp_path):
-    assert "holds no T5 encoder" in refusal(write(tmp_path / "a.safetensors", {"w": torch.ones(1)}, tokenizer=False))
+    assert "holds no T5 encoder" in refusal(
+        write(tmp_path / "a.safetensors", {"w": torch.ones(1)}, tokenizer=False)
+    )
     (tmp_path / "b.safetensors").write_bytes(b"")
     assert "is empty" in refusal(tmp_path / "b.safetensors")
     (tmp_path / "t5xxl.gguf").write_bytes(b"GGUF")
     assert "is no .safetensors file" in refusal(tmp_path / "t5xxl.gguf")
     tensors = weights()
     del tensors["shared.weight"]
-    assert "no whole T5 encoder" in refusal(write(tmp_path / "c.safetensors", tensors, tokenizer=False))
+    assert "no whole T5 encoder" in refusal(
+        write(tmp_path / "c.safetensors", tensors, tokenizer=False)
+    )
 
 
 # Tokenizers
@@ -140,7 +200,9 @@ def test_other_files_are_refused_by_name(tmp_path):
 def test_the_tokenizer_is_looked_for_where_it_may_lie(tmp_path):
     exact = states(folder())
     comfyui = tmp_path / "ComfyUI"
-    file = write(comfyui / "models" / "text_encoders" / "t5xxl.safetensors", weights(), tokenizer=False)
+    file = write(
+        comfyui / "models" / "text_encoders" / "t5xxl.safetensors", weights(), tokenizer=False
+    )
     message = refusal(file)
     assert "download t5-tokenizer" in message and "1,100 tokens" in message
     shutil.copytree(folder() / "tokenizer", tmp_path / "show1" / "t5-tokenizer" / "tokenizer")
@@ -154,7 +216,9 @@ def test_a_tokenizer_of_another_vocabulary_is_passed_over(tmp_path):
     file = write(tmp_path / "t5xxl.safetensors", weights(), tokenizer=False)
     assert "needs T5's tokenizer" in refusal(file, models=MICRO)
     (tmp_path / "tokenizer").mkdir()
-    (tmp_path / "tokenizer" / "tokenizer.json").write_text('{"model": {"type": "BPE"}}')  # CLIP's kind
+    (tmp_path / "tokenizer" / "tokenizer.json").write_text(
+        '{"model": {"type": "BPE"}}'
+    )  # CLIP's kind
     assert "needs T5's tokenizer" in refusal(file)
 
 
@@ -167,15 +231,41 @@ def without_t5(tmp_path) -> Path:
     target = tmp_path / "models"
     for name in ("show-1-base", "show-1-interpolation"):
         for part in ("unet", "scheduler"):
-            shutil.copytree(reference.reference_root() / "models" / name / part, target / name / part)
+            shutil.copytree(
+                reference.reference_root() / "models" / name / part, target / name / part
+            )
     return target
 
 
 def generated(models: Path, out: Path, *options: str) -> dict[str, Tensor]:
     sizes = ["--keyframes-width", "8", "--keyframes-height", "8", "--keyframes-num-frames", "2"]
-    steps = ["--keyframes-steps", "2", "--interpolate-steps", "2", "--until", "interpolate", "--device", "cpu"]
-    assert main(["generate", "--models", str(models), "--prompt", PROMPTS[0], "--frames-out", str(out), *sizes, *steps,
-                 *options]) == 0
+    steps = [
+        "--keyframes-steps",
+        "2",
+        "--interpolate-steps",
+        "2",
+        "--until",
+        "interpolate",
+        "--device",
+        "cpu",
+    ]
+    assert (
+        main(
+            [
+                "generate",
+                "--models",
+                str(models),
+                "--prompt",
+                PROMPTS[0],
+                "--frames-out",
+                str(out),
+                *sizes,
+                *steps,
+                *options,
+            ]
+        )
+        == 0
+    )
     return load_file(out)
 
 
@@ -195,8 +285,26 @@ def test_generate_takes_the_file(without_t5, tmp_path, capsys):
 
 def test_what_is_no_t5_is_told(without_t5, tmp_path, capsys):
     clip = reference.reference_root() / "models" / "show-1-sr2"
-    assert main(["generate", "--models", str(without_t5), "--prompt", "a", "--text-encoder", str(clip)]) != 0
+    assert (
+        main(
+            ["generate", "--models", str(without_t5), "--prompt", "a", "--text-encoder", str(clip)]
+        )
+        != 0
+    )
     assert "is no T5" in capsys.readouterr().err
-    assert main(["train", str(tmp_path / "clip.mp4"), str(tmp_path / "lora.safetensors"), "--prompt", "a", "--expert",
-                 "--text-encoder", str(clip)]) != 0
+    assert (
+        main(
+            [
+                "train",
+                str(tmp_path / "clip.mp4"),
+                str(tmp_path / "lora.safetensors"),
+                "--prompt",
+                "a",
+                "--expert",
+                "--text-encoder",
+                str(clip),
+            ]
+        )
+        != 0
+    )
     assert "leave it out" in capsys.readouterr().err

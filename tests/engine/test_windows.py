@@ -1,4 +1,5 @@
 """Windows and tiles: complete, weighted to one, without seams; cuts; colours."""
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -56,13 +57,24 @@ def test_chains_cover_every_frame_of_every_scene(clip, window):
 
 
 @settings(deadline=None)
-@given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 40), st.integers(1, 9), st.integers(1, 30),
-       st.sampled_from([1, 2, 4]))
+@given(
+    st.integers(1, 9),
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.integers(1, 9),
+    st.integers(1, 30),
+    st.sampled_from([1, 2, 4]),
+)
 def test_an_identity_gives_the_sample_back(frames, height, width, window, side, multiple):
     height, width = height * multiple, width * multiple
     sample = torch.randn(1, 6, frames, height, width)
     time = scene_spans(frames, window, window // 2)
-    predict = blended(lambda x, t: x[:, :4], lambda side: tiles(time, height, width, side, multiple), side, multiple)
+    predict = blended(
+        lambda x, t: x[:, :4],
+        lambda side: tiles(time, height, width, side, multiple),
+        side,
+        multiple,
+    )
     out = predict(sample, 0)
     assert out.shape == (1, 4, frames, height, width) and (out - sample[:, :4]).abs().max() < 1e-5
 
@@ -90,17 +102,22 @@ def test_where_nothing_fits_the_error_escapes():
         raise torch.cuda.OutOfMemoryError("no room")
 
     with pytest.raises(torch.cuda.OutOfMemoryError):
-        blended(predict, lambda side: tiles(whole(1), 64, 64, side), 64, 16)(torch.randn(1, 3, 1, 64, 64), 0)
+        blended(predict, lambda side: tiles(whole(1), 64, 64, side), 64, 16)(
+            torch.randn(1, 3, 1, 64, 64), 0
+        )
 
 
-@pytest.mark.parametrize("height, width, asked, room, side", [
-    (160, 256, 0, 10**9, 256),      # the training size: in one piece
-    (240, 384, 0, 10**9, 384),      # half as large again: still
-    (640, 1024, 0, 10**9, 256),     # larger: tiles of the training size
-    (640, 1024, 0, 128, 128),       # less memory: smaller tiles
-    (640, 1024, 0, 1, 128),         # never below eight multiples
-    (640, 1024, 512, 1, 512),       # what the user asks for
-])
+@pytest.mark.parametrize(
+    "height, width, asked, room, side",
+    [
+        (160, 256, 0, 10**9, 256),  # the training size: in one piece
+        (240, 384, 0, 10**9, 384),  # half as large again: still
+        (640, 1024, 0, 10**9, 256),  # larger: tiles of the training size
+        (640, 1024, 0, 128, 128),  # less memory: smaller tiles
+        (640, 1024, 0, 1, 128),  # never below eight multiples
+        (640, 1024, 512, 1, 512),  # what the user asks for
+    ],
+)
 def test_tile_side(height, width, asked, room, side):
     assert tile_side(height, width, 256, asked, lambda side: side <= room, 16) == side
 
@@ -108,9 +125,11 @@ def test_tile_side(height, width, asked, room, side):
 def moving(frames: int, seed: int) -> torch.Tensor:
     """A textured scene panning by two pixels a frame, with noise."""
     source = torch.Generator().manual_seed(seed)
-    world = torch.nn.functional.interpolate(torch.rand(1, 3, 8, 20, generator=source), size=(48, 200), mode="bicubic")
+    world = torch.nn.functional.interpolate(
+        torch.rand(1, 3, 8, 20, generator=source), size=(48, 200), mode="bicubic"
+    )
     world = world.clamp(0, 1)[0].permute(1, 2, 0)
-    pan = torch.stack([world[:, 2 * i:2 * i + 80] for i in range(frames)])
+    pan = torch.stack([world[:, 2 * i : 2 * i + 80] for i in range(frames)])
     return pan + 0.02 * torch.randn(pan.shape, generator=source)
 
 
@@ -119,11 +138,20 @@ def test_cuts_are_found():
     assert find_cuts(torch.cat(parts)) == [12, 13, 33]
 
 
-@pytest.mark.parametrize("clip", [
-    moving(30, 5), torch.rand(1, 8, 8, 3), torch.zeros(0, 8, 8, 3), torch.zeros(9, 8, 8, 3),
-    moving(20, 6) * torch.linspace(0, 1, 20).view(-1, 1, 1, 1),                     # a fade
-    torch.lerp(moving(16, 7), moving(16, 8), torch.linspace(0, 1, 16).view(-1, 1, 1, 1)),  # a dissolve
-], ids=["pan", "one frame", "no frame", "still", "fade", "dissolve"])
+@pytest.mark.parametrize(
+    "clip",
+    [
+        moving(30, 5),
+        torch.rand(1, 8, 8, 3),
+        torch.zeros(0, 8, 8, 3),
+        torch.zeros(9, 8, 8, 3),
+        moving(20, 6) * torch.linspace(0, 1, 20).view(-1, 1, 1, 1),  # a fade
+        torch.lerp(
+            moving(16, 7), moving(16, 8), torch.linspace(0, 1, 16).view(-1, 1, 1, 1)
+        ),  # a dissolve
+    ],
+    ids=["pan", "one frame", "no frame", "still", "fade", "dissolve"],
+)
 def test_what_is_no_cut(clip):
     assert find_cuts(clip) == []
 
@@ -150,7 +178,10 @@ def test_matching_equal_colours_changes_nothing():
 
 def test_wavelet_keeps_the_detail():
     source = torch.full((1, 64, 64, 3), 0.4)
-    checks = source + 0.1 * ((torch.arange(64)[:, None] + torch.arange(64)) % 2 * 2 - 1)[None, :, :, None]
+    checks = (
+        source
+        + 0.1 * ((torch.arange(64)[:, None] + torch.arange(64)) % 2 * 2 - 1)[None, :, :, None]
+    )
     matched = match_color(checks + 0.2, source, "wavelet")
     assert (matched - checks).abs().max() < 0.01
 

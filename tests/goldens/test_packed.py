@@ -1,4 +1,6 @@
-"""The packed reference set is whole, within its size, and equal to the full set where that is at hand."""
+"""The packed reference set is whole, within its size, and equal to the full set where that is at
+hand.
+"""
 
 import os
 from pathlib import Path
@@ -14,7 +16,10 @@ EVERY_CASE = [case for group in CARRIED for case in cases(group)]
 
 
 def test_the_packed_set_is_small():
-    assert sum(path.stat().st_size for path in Path(__file__).parent.iterdir() if path.is_file()) < 15_700_000
+    assert (
+        sum(path.stat().st_size for path in Path(__file__).parent.iterdir() if path.is_file())
+        < 15_700_000
+    )
 
 
 @pytest.mark.skipif("SHOW1_REFERENCE" in os.environ, reason="counts the packed set")
@@ -29,16 +34,30 @@ def test_a_golden_holds_what_the_index_says(case):
     if case["file"].endswith(".json"):
         assert len(recorded["cases"]) == case["params"]["n"]
         return
-    described = {name: (tuple(tensor["shape"]), getattr(torch, tensor["dtype"]))
-                 for name, tensor in case["tensors"].items()}
-    assert {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in recorded.items()} == described
+    described = {
+        name: (tuple(tensor["shape"]), getattr(torch, tensor["dtype"]))
+        for name, tensor in case["tensors"].items()
+    }
+    assert {
+        name: (tuple(tensor.shape), tensor.dtype) for name, tensor in recorded.items()
+    } == described
 
 
 def test_the_layout_is_the_recorded_one():
-    for model in ("show-1-base", "show-1-interpolation", "show-1-sr1", "IF-II-L-v1.0", "show-1-sr2",
-                  "show-1-sr2-own"):
-        for part in ("unet/config.json", "scheduler/scheduler_config.json", "text_encoder/model.safetensors",
-                     "tokenizer/tokenizer_config.json"):
+    for model in (
+        "show-1-base",
+        "show-1-interpolation",
+        "show-1-sr1",
+        "IF-II-L-v1.0",
+        "show-1-sr2",
+        "show-1-sr2-own",
+    ):
+        for part in (
+            "unet/config.json",
+            "scheduler/scheduler_config.json",
+            "text_encoder/model.safetensors",
+            "tokenizer/tokenizer_config.json",
+        ):
             assert (reference_root() / "models" / model / part).is_file()
 
 

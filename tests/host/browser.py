@@ -1,4 +1,5 @@
 """ComfyUI's frontend in headless Chromium, for the host tests."""
+
 from __future__ import annotations
 
 import importlib.util
@@ -11,12 +12,22 @@ from pathlib import Path
 
 from comfyui_server import Server
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+]
 
 # What the bare frontend logs on a machine without internet or accounts. Anything else is a finding.
-NOISE = re.compile(r"net::ERR_|status of 404|Failed to fetch releases|Content Security Policy|Sign in error|"
-                   r"setting 'value'|cleanup event listeners|Error fetching file size")
+NOISE = re.compile(
+    r"net::ERR_|status of 404|Failed to fetch releases|Content Security Policy|Sign in error|"
+    r"setting 'value'|cleanup event listeners|Error fetching file size"
+)
 
 READY = """() => window.app?.graph && window.app.canvas && window.app.vueAppReady !== false &&
     Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 20"""
@@ -42,15 +53,20 @@ def missing_browser() -> str:
 
 
 class Browser:
-    """Chromium; every page is a fresh profile, and nothing outside the server can be reached from it."""
+    """Chromium; every page is a fresh profile, and nothing outside the server can be reached from
+    it.
+    """
 
     def __init__(self, server: Server):
         self.server = server
 
     def __enter__(self) -> Browser:
         from playwright.sync_api import sync_playwright
+
         self._playwright = sync_playwright().start()
-        self._chromium = self._playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        self._chromium = self._playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=FLAGS
+        )
         return self
 
     def __exit__(self, *_) -> None:
@@ -67,8 +83,9 @@ class Browser:
 
 
 class Page:
-    """The editor with an empty graph. `complaints` collects the console's and the page's errors from then on: what the
-    frontend logs while it starts is its own (the pack has no JavaScript)."""
+    """The editor with an empty graph. `complaints` collects the console's and the page's errors
+    from then on: what the frontend logs while it starts is its own (the pack has no JavaScript).
+    """
 
     def __init__(self, server: Server, context):
         self.server, self.complaints, self.queued = server, [], []
@@ -81,7 +98,7 @@ class Page:
         self.page.goto(server.url, wait_until="domcontentloaded", timeout=120_000)
         self.page.wait_for_function(READY, timeout=120_000)
         self.page.wait_for_timeout(1500)
-        self.blank()      # the default graph's missing checkpoint is no finding
+        self.blank()  # the default graph's missing checkpoint is no finding
 
     def blank(self) -> None:
         """An empty graph; what was complained about before is forgotten."""
@@ -107,7 +124,9 @@ class Page:
         self.page.evaluate("(name) => window.app.extensionManager.command.execute(name)", name)
 
     def setting(self, name: str, value) -> None:
-        self.page.evaluate("([name, value]) => window.app.extensionManager.setting.set(name, value)", [name, value])
+        self.page.evaluate(
+            "([name, value]) => window.app.extensionManager.setting.set(name, value)", [name, value]
+        )
 
     def load(self, workflow: dict) -> None:
         self.page.evaluate("(w) => { window.app.loadGraphData(w, true, true) }", workflow)
@@ -142,7 +161,9 @@ class Page:
         deadline = time.monotonic() + 30
         while not self.queued and time.monotonic() < deadline:
             self.page.wait_for_timeout(100)
-        assert self.queued and "prompt_id" in self.queued[-1], f"not queued: {json.dumps(self.queued)}"
+        assert self.queued and "prompt_id" in self.queued[-1], (
+            f"not queued: {json.dumps(self.queued)}"
+        )
         return self.queued[-1]["prompt_id"]
 
     def wait_for(self, prompt_id: str, timeout: float = 600) -> dict:

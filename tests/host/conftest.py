@@ -1,4 +1,5 @@
 """A real ComfyUI server with the pack in it, and a real browser."""
+
 import json
 import os
 import shutil
@@ -35,7 +36,9 @@ def cascade(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(comfyui, cascade, tmp_path_factory) -> Server:
-    """One server for all tests on a base directory of its own, with the pack and the tests' frame nodes in it."""
+    """One server for all tests on a base directory of its own, with the pack and the tests' frame
+    nodes in it.
+    """
     base = tmp_path_factory.mktemp("comfyui")
     for folder in BASE_FOLDERS:
         (base / folder).mkdir()
@@ -53,7 +56,9 @@ def server(comfyui, cascade, tmp_path_factory) -> Server:
 
 @pytest.fixture
 def model_copy(server, cascade):
-    """A function that copies a model of the cascade to another name, to be spoiled; removed after the test."""
+    """A function that copies a model of the cascade to another name, to be spoiled; removed after
+    the test.
+    """
     made = []
 
     def copy(source: str, name: str) -> Path:
@@ -69,35 +74,43 @@ def model_copy(server, cascade):
 @pytest.fixture
 def run(server):
     """A function that runs a graph: what a client saw of it."""
+
     def run(graph: Graph, **options) -> Run:
         return run_graph(server, graph, **options)
+
     return run
 
 
 @pytest.fixture
 def succeed(server, run):
     """A function that runs a graph that has to succeed: the files it saved."""
+
     def succeed(graph: Graph) -> list[Path]:
         result = run(graph)
         assert result.status == "success", f"{result.status}: {result.message}\n{server.log_tail()}"
         return server.files(result)
+
     return succeed
 
 
 @pytest.fixture
 def frames_of(succeed):
     """A function that runs a graph ending in TestSaveFrames: the frames (F,H,W,C)."""
+
     def frames_of(graph: Graph) -> torch.Tensor:
         return load_file(succeed(graph)[0])["frames"]
+
     return frames_of
 
 
 @pytest.fixture
 def put_frames(server):
     """A function that puts frames (F,H,W,C) into the input folder and returns the file's name."""
+
     def put_frames(frames: torch.Tensor, name: str = "frames.safetensors") -> str:
         save_file({"frames": frames.contiguous()}, server.base / "input" / name)
         return name
+
     return put_frames
 
 
@@ -105,6 +118,7 @@ def put_frames(server):
 def browser(server):
     """A browser without any page, or a skip with the reason."""
     from browser import Browser, missing_browser
+
     if reason := missing_browser():
         pytest.skip(reason)
     with Browser(server) as browser:

@@ -1,8 +1,10 @@
 """Encodes prompts with core CLIP objects and with our own text encoders on the same random weights.
 
-A process of its own, with ComfyUI first on the path. Arguments: a scratch folder, the file for the results
+A process of its own, with ComfyUI first on the path. Arguments: a scratch folder, the file for the
+results
 (JSON: name -> largest difference, or the refusal).
 """
+
 import json
 import shutil
 import sys
@@ -26,12 +28,28 @@ from show1_engine.host.text import encode_with_clip  # noqa: E402
 from show1_engine.loading import load_text_encoder  # noqa: E402
 from show1_engine.runtime import PlainRuntime
 
-PROMPTS = ["", "A burning lamborghini driving on rainbow.", "  a (red:1.3) fox, HIGH quality  ",
-           "the camera moves through the forest, over the river and past the old castle, " * 10]
+PROMPTS = [
+    "",
+    "A burning lamborghini driving on rainbow.",
+    "  a (red:1.3) fox, HIGH quality  ",
+    "the camera moves through the forest, over the river and past the old castle, " * 10,
+]
 COMFYUI = Path(comfy.sd.__file__).parent
-T5_CONFIG = {"d_ff": 64, "d_kv": 8, "d_model": 32, "num_heads": 4, "num_layers": 2, "vocab_size": 32128}
-CLIP_CONFIG = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "vocab_size": 49408,
-               "hidden_act": "gelu"}
+T5_CONFIG = {
+    "d_ff": 64,
+    "d_kv": 8,
+    "d_model": 32,
+    "num_heads": 4,
+    "num_layers": 2,
+    "vocab_size": 32128,
+}
+CLIP_CONFIG = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_attention_heads": 4,
+    "vocab_size": 49408,
+    "hidden_act": "gelu",
+}
 
 
 def main(scratch: Path, results: Path) -> None:
@@ -45,12 +63,20 @@ def t5(folder: Path) -> dict[str, float]:
     config = T5Config(**T5_CONFIG, feed_forward_proj="gated-gelu")
     weights = save(folder, T5EncoderModel(config))
     shutil.copytree(COMFYUI / "text_encoders" / "t5_tokenizer", folder / "tokenizer")
-    expected = {clean: load_text_encoder(folder, PlainRuntime()).encode(PROMPTS, clean) for clean in (False, True)}
+    expected = {
+        clean: load_text_encoder(folder, PlainRuntime()).encode(PROMPTS, clean)
+        for clean in (False, True)
+    }
     hosts = load_text_encoder(folder, ComfyRuntime(), "fp32")
     out = {"T5 in the host's layers": difference(hosts.encode(PROMPTS), expected[False])}
-    types = {"LTXV": (comfy.text_encoders.lt.ltxv_te(), comfy.text_encoders.lt.LTXVT5Tokenizer, {}),
-             "SD3": (comfy.text_encoders.sd3_clip.SD3ClipModel, comfy.text_encoders.sd3_clip.SD3Tokenizer,
-                     {"clip_l": False, "clip_g": False, "t5": True})}
+    types = {
+        "LTXV": (comfy.text_encoders.lt.ltxv_te(), comfy.text_encoders.lt.LTXVT5Tokenizer, {}),
+        "SD3": (
+            comfy.text_encoders.sd3_clip.SD3ClipModel,
+            comfy.text_encoders.sd3_clip.SD3Tokenizer,
+            {"clip_l": False, "clip_g": False, "t5": True},
+        ),
+    }
     for name, (model, tokenizer, params) in types.items():
         clip = core_clip(model, tokenizer, params, {"t5xxl_model_config": T5_CONFIG})
         clip.cond_stage_model.t5xxl.transformer.load_state_dict(weights, strict=False)
@@ -63,10 +89,18 @@ def t5(folder: Path) -> dict[str, float]:
 def refused() -> dict[str, str]:
     """What is said to a CLIP that holds another T5, or none."""
     old = {**T5_CONFIG, "dense_act_fn": "relu", "is_gated_act": False, "model_type": "t5"}
-    cosmos = core_clip(comfy.text_encoders.cosmos.te(), comfy.text_encoders.cosmos.CosmosT5Tokenizer, {},
-                       {"clip_l_model_config": old, "t5xxl_model_config": old})
-    without = core_clip(comfy.text_encoders.sd3_clip.SD3ClipModel, comfy.text_encoders.sd3_clip.SD3Tokenizer,
-                        {"clip_l": False, "clip_g": False, "t5": False}, {})
+    cosmos = core_clip(
+        comfy.text_encoders.cosmos.te(),
+        comfy.text_encoders.cosmos.CosmosT5Tokenizer,
+        {},
+        {"clip_l_model_config": old, "t5xxl_model_config": old},
+    )
+    without = core_clip(
+        comfy.text_encoders.sd3_clip.SD3ClipModel,
+        comfy.text_encoders.sd3_clip.SD3Tokenizer,
+        {"clip_l": False, "clip_g": False, "t5": False},
+        {},
+    )
     out = {}
     for name, clip in {"cosmos": cosmos, "SD3 without T5": without}.items():
         try:
@@ -81,16 +115,28 @@ def openclip(folder: Path) -> dict[str, float]:
     weights = save(folder, model)
     shutil.copytree(COMFYUI / "sd1_tokenizer", folder / "tokenizer")
     settings = folder / "tokenizer" / "tokenizer_config.json"
-    settings.write_text(json.dumps({**json.loads(settings.read_text()), "pad_token": "!"}))  # as OpenCLIP-H has it
+    settings.write_text(
+        json.dumps({**json.loads(settings.read_text()), "pad_token": "!"})
+    )  # as OpenCLIP-H has it
     special = folder / "tokenizer" / "special_tokens_map.json"
     special.write_text(json.dumps({**json.loads(special.read_text()), "pad_token": "!"}))
     expected = load_text_encoder(folder, PlainRuntime()).encode(PROMPTS)
-    out = {"CLIP in the host's layers": difference(load_text_encoder(folder, ComfyRuntime(), "fp32").encode(PROMPTS),
-                                                  expected)}
+    out = {
+        "CLIP in the host's layers": difference(
+            load_text_encoder(folder, ComfyRuntime(), "fp32").encode(PROMPTS), expected
+        )
+    }
     # The host keeps the 24th layer of OpenCLIP-H and reads the 23rd; the published folder has 23.
-    clip = core_clip(comfy.text_encoders.sd2_clip.SD2ClipModel, comfy.text_encoders.sd2_clip.SD2Tokenizer, {},
-                     {"clip_h_model_config": {**CLIP_CONFIG, "num_hidden_layers": 3}})
-    keys = {("" if key.startswith("text_model.") else "text_model.") + key: value for key, value in weights.items()}
+    clip = core_clip(
+        comfy.text_encoders.sd2_clip.SD2ClipModel,
+        comfy.text_encoders.sd2_clip.SD2Tokenizer,
+        {},
+        {"clip_h_model_config": {**CLIP_CONFIG, "num_hidden_layers": 3}},
+    )
+    keys = {
+        ("" if key.startswith("text_model.") else "text_model.") + key: value
+        for key, value in weights.items()
+    }
     clip.cond_stage_model.clip_h.transformer.load_state_dict(keys, strict=False)
     out["core CLIP SD2"] = difference(encode_with_clip(clip, PROMPTS), expected)
     return out

@@ -1,14 +1,15 @@
 """A pretend accelerator: ComfyUI's memory manager can be tested on a machine without a card.
 
-Tensors "on the card" are wrappers around ordinary CPU tensors. They say `.device == cuda:0`, refuse to be mixed with
-CPU tensors in one operation, as a real card does, and are counted: past the card's capacity there is a
-torch.cuda.OutOfMemoryError. Values are real, so a partly offloaded model can be compared with the same model on the
-CPU. Speed, streams, pinned memory and kernels are not modelled.
+Tensors "on the card" are wrappers around ordinary CPU tensors. They say `.device == cuda:0`, refuse
+to be mixed with CPU tensors in one operation, as a real card does, and are counted: past the card's
+capacity there is a torch.cuda.OutOfMemoryError. Values are real, so a partly offloaded model can be
+compared with the same model on the CPU. Speed, streams, pinned memory and kernels are not modelled.
 
     with PretendGPU(capacity=200 << 20) as gpu:
         gpu.install_into_comfy()        # after `import comfy.model_management`
         ...
 """
+
 import weakref
 
 import torch
@@ -18,7 +19,12 @@ aten = torch.ops.aten
 CARD = torch.device("cuda", 0)
 # Operations that may see tensors of both devices: copies, and indices on the CPU.
 CROSSING = {aten.copy_.default, aten._to_copy.default, aten.set_.source_Tensor}
-INDEXING = {aten.index.Tensor, aten.index_put_.default, aten.index_put.default, aten._index_put_impl_.default}
+INDEXING = {
+    aten.index.Tensor,
+    aten.index_put_.default,
+    aten.index_put.default,
+    aten._index_put_impl_.default,
+}
 
 _card: "PretendGPU | None" = None
 
@@ -28,9 +34,13 @@ class OnCard(torch.Tensor):
 
     @staticmethod
     def __new__(cls, inner: torch.Tensor):
-        with _disable_current_modes():      # meta underneath: no device guard of a real backend runs
-            shell = torch.empty_strided(inner.size(), inner.stride(), dtype=inner.dtype, device="meta")
-        tensor = torch.Tensor._make_subclass(cls, shell, False, dispatch_device=True, device_for_backend_keys=CARD)
+        with _disable_current_modes():  # meta underneath: no device guard of a real backend runs
+            shell = torch.empty_strided(
+                inner.size(), inner.stride(), dtype=inner.dtype, device="meta"
+            )
+        tensor = torch.Tensor._make_subclass(
+            cls, shell, False, dispatch_device=True, device_for_backend_keys=CARD
+        )
         tensor.inner = inner
         if _card is not None:
             _card.count(inner)
@@ -44,11 +54,17 @@ class OnCard(torch.Tensor):
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
-        """What asks for the backend's device guard before any dispatch (a build without CUDA has none)."""
-        if func in (torch.Tensor.__getitem__, torch.Tensor.__setitem__) and isinstance(args[0], OnCard):
+        """What asks for the backend's device guard before any dispatch (a build without CUDA has
+        none).
+        """
+        if func in (torch.Tensor.__getitem__, torch.Tensor.__setitem__) and isinstance(
+            args[0], OnCard
+        ):
             result = func(*mapped(inner_of, args))
             return None if result is None else OnCard(result)
-        func = {torch.Tensor.contiguous: aten.contiguous, torch.Tensor.copy_: aten.copy_}.get(func, func)
+        func = {torch.Tensor.contiguous: aten.contiguous, torch.Tensor.copy_: aten.copy_}.get(
+            func, func
+        )
         with torch._C.DisableTorchFunctionSubclass():
             return func(*args, **(kwargs or {}))
 
@@ -90,7 +106,11 @@ def convert(func, args, kwargs):
     dtype = other.dtype if other is not None else given.get("dtype")
     wanted = on_card(other.device if other is not None else given.get("device"))
     target = isinstance(source, OnCard) if wanted is None else wanted
-    if target == isinstance(source, OnCard) and dtype in (None, source.dtype) and not given.get("copy"):
+    if (
+        target == isinstance(source, OnCard)
+        and dtype in (None, source.dtype)
+        and not given.get("copy")
+    ):
         return source
     result = inner_of(source).to(dtype=dtype or source.dtype, copy=True)
     return OnCard(result) if target else result
@@ -98,19 +118,31 @@ def convert(func, args, kwargs):
 
 def refuse_mixed(func, args, tensors) -> None:
     for tensor in tensors:
-        if isinstance(tensor, OnCard) or tensor.dim() == 0 or (func in INDEXING and tensor is not args[0]):
+        if (
+            isinstance(tensor, OnCard)
+            or tensor.dim() == 0
+            or (func in INDEXING and tensor is not args[0])
+        ):
             continue
-        raise RuntimeError(f"Expected all tensors to be on the same device, but found at least two devices, "
-                           f"{CARD} and {tensor.device}! (in {func})")
+        raise RuntimeError(
+            f"Expected all tensors to be on the same device, but found at least two devices, "
+            f"{CARD} and {tensor.device}! (in {func})"
+        )
 
 
 def dispatch(func, args, kwargs):
-    """Run an operation on the inner tensors; the result is on the card if an input is, or if it is asked for."""
-    constant = {torch.ops.prim.device.default: CARD, aten._has_compatible_shallow_copy_type.default: False,
-                aten._fused_sdp_choice.default: 0, aten.is_pinned.default: False}
+    """Run an operation on the inner tensors; the result is on the card if an input is, or if it is
+    asked for.
+    """
+    constant = {
+        torch.ops.prim.device.default: CARD,
+        aten._has_compatible_shallow_copy_type.default: False,
+        aten._fused_sdp_choice.default: 0,
+        aten.is_pinned.default: False,
+    }
     if func in constant:
         return constant[func]
-    if func.overloadpacket is aten.to:      # reaches us undecomposed under inference mode
+    if func.overloadpacket is aten.to:  # reaches us undecomposed under inference mode
         return convert(func, args, kwargs)
     tensors = [*tensors_in((args, kwargs))]
     ours = [x for x in tensors if isinstance(x, OnCard)]
@@ -119,7 +151,9 @@ def dispatch(func, args, kwargs):
         refuse_mixed(func, args, tensors)
     inner_args, inner_kwargs = mapped(inner_of, args), mapped(inner_of, kwargs)
     if wanted:
-        inner_kwargs |= {"device": torch.device("cpu")} | ({"pin_memory": False} if "pin_memory" in kwargs else {})
+        inner_kwargs |= {"device": torch.device("cpu")} | (
+            {"pin_memory": False} if "pin_memory" in kwargs else {}
+        )
     if func is aten.copy_.default:
         inner_args[0].copy_(inner_args[1])
         return args[0]
@@ -127,7 +161,7 @@ def dispatch(func, args, kwargs):
         target = isinstance(args[0], OnCard) if wanted is None else wanted
     else:
         target = bool(ours) if wanted is None else wanted
-    known = {id(x.inner): x for x in ours}      # an operation in place gives its input back
+    known = {id(x.inner): x for x in ours}  # an operation in place gives its input back
 
     def wrap(x):
         return known[id(x)] if id(x) in known else OnCard(x) if target else x
@@ -145,8 +179,8 @@ class CardGenerator(torch.Generator):
 class PretendGPU(TorchDispatchMode):
     def __init__(self, capacity: int = 80 << 30):
         super().__init__()
-        self.capacity, self.live = capacity, 0      # bytes; `live` are on the card now
-        self._holders: dict[int, int] = {}          # storage -> tensors that share it
+        self.capacity, self.live = capacity, 0  # bytes; `live` are on the card now
+        self._holders: dict[int, int] = {}  # storage -> tensors that share it
         self._undo = []
 
     def count(self, inner: torch.Tensor) -> None:
@@ -154,7 +188,9 @@ class PretendGPU(TorchDispatchMode):
         key, size = storage._cdata, storage.nbytes()
         if key not in self._holders:
             if self.live + size > self.capacity:
-                raise torch.cuda.OutOfMemoryError(f"CUDA out of memory (pretend card of {self.capacity} bytes)")
+                raise torch.cuda.OutOfMemoryError(
+                    f"CUDA out of memory (pretend card of {self.capacity} bytes)"
+                )
             self.live += size
         self._holders[key] = self._holders.get(key, 0) + 1
         weakref.finalize(inner, self._release, key, size)
@@ -178,7 +214,8 @@ class PretendGPU(TorchDispatchMode):
         self._set(torch.cuda, "_lazy_init", lambda: None)
         self._set(torch.cuda, "synchronize", lambda device=None: None)
         self._set(torch, "Generator", CardGenerator)
-        torch._C._ensureCUDADeviceGuardSet()            # a guard that does nothing, as torch's own FakeTensorMode uses
+        # a guard that does nothing, as torch's own FakeTensorMode uses
+        torch._C._ensureCUDADeviceGuardSet()
         lift = torch._C._only_lift_cpu_tensors()
         torch._C._set_only_lift_cpu_tensors(True)
         self._undo.append(lambda: torch._C._set_only_lift_cpu_tensors(lift))
@@ -199,7 +236,10 @@ class PretendGPU(TorchDispatchMode):
         self._undo.append(lambda: setattr(owner, name, old))
 
     def _let_parameters_move(self) -> None:
-        """A plain Parameter cannot become a wrapper: Module.to() and `.data = ` replace the object here."""
+        """A plain Parameter cannot become a wrapper: Module.to() and `.data = ` replace the object
+        here.
+        """
+
         def apply(module, move, recurse=True):
             for child in module.children() if recurse else ():
                 child._apply(move)
@@ -226,23 +266,36 @@ class PretendGPU(TorchDispatchMode):
             self._set(owner, "data", data)
 
     def install_into_comfy(self, reserve: int) -> None:
-        """Point ComfyUI's memory manager at the card, with `reserve` bytes kept free instead of its 1.2 GB."""
+        """Point ComfyUI's memory manager at the card, with `reserve` bytes kept free instead of its
+        1.2 GB.
+        """
         import comfy.model_management as mm
 
         def free_memory(device=None, torch_free_too=False):
-            free = 64 << 30 if device is not None and mm.is_device_cpu(device) else self.capacity - self.live
+            free = (
+                64 << 30
+                if device is not None and mm.is_device_cpu(device)
+                else self.capacity - self.live
+            )
             return (free, 0) if torch_free_too else free
 
         def total_memory(device=None, torch_total_too=False):
             return (self.capacity, self.capacity) if torch_total_too else self.capacity
 
         for name, value in {
-                "cpu_state": mm.CPUState.GPU, "vram_state": mm.VRAMState.NORMAL_VRAM,
-                "set_vram_to": mm.VRAMState.NORMAL_VRAM, "total_vram": self.capacity / (1 << 20),
-                "get_torch_device": lambda: CARD, "get_free_memory": free_memory, "get_total_memory": total_memory,
-                "soft_empty_cache": lambda force=False: None, "should_use_fp16": lambda *a, **k: True,
-                "should_use_bf16": lambda *a, **k: True, "minimum_inference_memory": lambda: reserve,
-                "extra_reserved_memory": lambda: 0}.items():
+            "cpu_state": mm.CPUState.GPU,
+            "vram_state": mm.VRAMState.NORMAL_VRAM,
+            "set_vram_to": mm.VRAMState.NORMAL_VRAM,
+            "total_vram": self.capacity / (1 << 20),
+            "get_torch_device": lambda: CARD,
+            "get_free_memory": free_memory,
+            "get_total_memory": total_memory,
+            "soft_empty_cache": lambda force=False: None,
+            "should_use_fp16": lambda *a, **k: True,
+            "should_use_bf16": lambda *a, **k: True,
+            "minimum_inference_memory": lambda: reserve,
+            "extra_reserved_memory": lambda: 0,
+        }.items():
             self._set(mm, name, value)
         for name in ("synchronize", "discard_cuda_async_error", "reset_cast_buffers"):
             if hasattr(mm, name):

@@ -2,10 +2,12 @@
 
     python tests/host/signatures.py TREE [TREE ...]
 
-reads ComfyUI source trees (as text: nothing of them is imported) and writes signatures.json beside this file: one
-entry per host callable, one line per release. Run it when the pack begins to call something new of the host, with
-every release that is listed there. `test_signatures.py` binds each call of ours against all of them.
+reads ComfyUI source trees (as text: nothing of them is imported) and writes signatures.json beside
+this file: one entry per host callable, one line per release. Run it when the pack begins to call
+something new of the host, with every release that is listed there. `test_signatures.py` binds each
+call of ours against all of them.
 """
+
 from __future__ import annotations
 
 import ast
@@ -21,31 +23,40 @@ from pathlib import Path
 PACK = Path(__file__).resolve().parents[2]
 RECORD = Path(__file__).with_name("signatures.json")
 HOST = ("comfy", "comfy_api", "comfy_execution", "folder_paths", "server")
-# What a name in our source stands for, where no import says so: the receiver of a call, and its class in the host.
-OBJECTS = {"show1_engine": {
-    "patcher": "comfy.model_patcher.ModelPatcher",
-    "self.patcher": "comfy.model_patcher.ModelPatcher",
-    "loaded": "comfy.model_management.LoadedModel",
-    "clip": "comfy.sd.CLIP",
-    "clip.cond_stage_model": "comfy.sd1_clip.SD1ClipModel",
-    "encoder": "comfy.sd1_clip.SDClipModel",
-    "self._vae": "comfy.sd.VAE",
-    "bar": "comfy.utils.ProgressBar",
-    "self._bar": "comfy.utils.ProgressBar",
-    "PromptServer.instance": "server.PromptServer",
-}, "nodes": {
-    "clip": "comfy_api.latest.VideoInput",
-    "Model": "comfy_api.latest.io.ComfyTypeIO",
-    "TextEncoder": "comfy_api.latest.io.ComfyTypeIO",
-}, "__init__.py": {}}
+# What a name in our source stands for, where no import says so: the receiver of a call, and its
+# class in the host.
+OBJECTS = {
+    "show1_engine": {
+        "patcher": "comfy.model_patcher.ModelPatcher",
+        "self.patcher": "comfy.model_patcher.ModelPatcher",
+        "loaded": "comfy.model_management.LoadedModel",
+        "clip": "comfy.sd.CLIP",
+        "clip.cond_stage_model": "comfy.sd1_clip.SD1ClipModel",
+        "encoder": "comfy.sd1_clip.SDClipModel",
+        "self._vae": "comfy.sd.VAE",
+        "bar": "comfy.utils.ProgressBar",
+        "self._bar": "comfy.utils.ProgressBar",
+        "PromptServer.instance": "server.PromptServer",
+    },
+    "nodes": {
+        "clip": "comfy_api.latest.VideoInput",
+        "Model": "comfy_api.latest.io.ComfyTypeIO",
+        "TextEncoder": "comfy_api.latest.io.ComfyTypeIO",
+    },
+    "__init__.py": {},
+}
 # Classes that are called by a local name, by the start of that call in our source.
 CLASSES = {
     "cls(Patchable(": ("comfy.model_patcher.ModelPatcher",),
     "cls(config, torch.float32": ("comfy.text_encoders.t5.T5", "comfy.clip_model.CLIPTextModel"),
 }
-# Layers of the host that networks are built from: nothing of ours may get in the way of their methods.
-LAYERS = tuple(f"comfy.ops.{namespace}.{layer}" for namespace in ("disable_weight_init", "manual_cast")
-               for layer in ("Linear", "Conv2d", "Conv3d", "GroupNorm", "LayerNorm", "Embedding"))
+# Layers of the host that networks are built from: nothing of ours may get in the way of their
+# methods.
+LAYERS = tuple(
+    f"comfy.ops.{namespace}.{layer}"
+    for namespace in ("disable_weight_init", "manual_cast")
+    for layer in ("Linear", "Conv2d", "Conv3d", "GroupNorm", "LayerNorm", "Embedding")
+)
 _METHOD = "()"  # behind a name: called on an instance, so that the first parameter is given
 
 
@@ -74,10 +85,16 @@ def accepts(override: str, declared: str) -> bool:
     """Whether a method takes, by position and by name, all that the one it replaces declares."""
     ours, theirs = parameters_of(override, bound=True), parameters_of(declared, bound=True)
     kinds = inspect.Parameter
-    required = [p for p in theirs.parameters.values()
-                if p.default is kinds.empty and p.kind is kinds.POSITIONAL_OR_KEYWORD]
-    named = [p.name for p in theirs.parameters.values()
-             if p not in required and p.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)]
+    required = [
+        p
+        for p in theirs.parameters.values()
+        if p.default is kinds.empty and p.kind is kinds.POSITIONAL_OR_KEYWORD
+    ]
+    named = [
+        p.name
+        for p in theirs.parameters.values()
+        if p not in required and p.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)
+    ]
     try:
         ours.bind(*[None] * len(required), **dict.fromkeys(named))
     except TypeError:
@@ -87,18 +104,26 @@ def accepts(override: str, declared: str) -> bool:
 
 @cache
 def parameters_of(signature: str, bound: bool = False) -> inspect.Signature:
-    """"(self, x, y=..., *rest, key=..., **more)" as a Signature; `bound` leaves out the first parameter."""
+    """ "(self, x, y=..., *rest, key=..., **more)" as a Signature; `bound` leaves out the first
+    parameter.
+    """
     declared = ast.parse(f"def f{signature}: ...").body[0].args
     kinds, found = inspect.Parameter, []
     positional = declared.posonlyargs + declared.args
     defaults = [None] * (len(positional) - len(declared.defaults)) + declared.defaults
     for argument, default in list(zip(positional, defaults))[bound:]:
-        kind = kinds.POSITIONAL_ONLY if argument in declared.posonlyargs else kinds.POSITIONAL_OR_KEYWORD
+        kind = (
+            kinds.POSITIONAL_ONLY
+            if argument in declared.posonlyargs
+            else kinds.POSITIONAL_OR_KEYWORD
+        )
         found.append(kinds(argument.arg, kind, default=kinds.empty if default is None else ...))
     if declared.vararg:
         found.append(kinds(declared.vararg.arg, kinds.VAR_POSITIONAL))
     for argument, default in zip(declared.kwonlyargs, declared.kw_defaults):
-        found.append(kinds(argument.arg, kinds.KEYWORD_ONLY, default=kinds.empty if default is None else ...))
+        found.append(
+            kinds(argument.arg, kinds.KEYWORD_ONLY, default=kinds.empty if default is None else ...)
+        )
     if declared.kwarg:
         found.append(kinds(declared.kwarg.arg, kinds.VAR_KEYWORD))
     return inspect.Signature(found)
@@ -115,17 +140,24 @@ def written(arguments: ast.arguments) -> str:
     return f"({ast.unparse(bare)})"
 
 
-# ---------------------------------------------------------------------------------------------------------- our side
+# --------------------------------------------------------------------------------------------------
+
 
 def our_files() -> list[Path]:
     """The files of the pack that know the host."""
     engine = PACK / "show1_engine"
-    return [PACK / "__init__.py", *sorted((PACK / "nodes").glob("*.py")), *sorted(engine.glob("host.py")),
-            *sorted(engine.glob("host/*.py"))]
+    return [
+        PACK / "__init__.py",
+        *sorted((PACK / "nodes").glob("*.py")),
+        *sorted(engine.glob("host.py")),
+        *sorted(engine.glob("host/*.py")),
+    ]
 
 
 def our_calls() -> Iterator[Call]:
-    """Every call of the pack that goes to the host, and every callable it only names (an open call)."""
+    """Every call of the pack that goes to the host, and every callable it only names (an open
+    call).
+    """
     for file in our_files():
         tree = ast.parse(file.read_text())
         names, objects = imported(tree), OBJECTS[file.relative_to(PACK).parts[0]]
@@ -143,7 +175,9 @@ def _call(node: ast.Call, name: str, where: str) -> Call:
     keywords = [keyword.arg for keyword in node.keywords]
     stars = any(isinstance(argument, ast.Starred) for argument in node.args)
     positional = sum(not isinstance(argument, ast.Starred) for argument in node.args)
-    return Call(name, where, positional, tuple(key for key in keywords if key), stars or None in keywords)
+    return Call(
+        name, where, positional, tuple(key for key in keywords if key), stars or None in keywords
+    )
 
 
 def imported(tree: ast.AST) -> dict[str, str]:
@@ -155,8 +189,14 @@ def imported(tree: ast.AST) -> dict[str, str]:
                 root = item.name.split(".")[0]
                 if root in HOST:
                     names[item.asname or root] = item.name if item.asname else root
-        elif isinstance(node, ast.ImportFrom) and not node.level and node.module.split(".")[0] in HOST:
-            names.update({item.asname or item.name: f"{node.module}.{item.name}" for item in node.names})
+        elif (
+            isinstance(node, ast.ImportFrom)
+            and not node.level
+            and node.module.split(".")[0] in HOST
+        ):
+            names.update(
+                {item.asname or item.name: f"{node.module}.{item.name}" for item in node.names}
+            )
     return names
 
 
@@ -167,7 +207,9 @@ def _called(node: ast.Call, names: dict[str, str], objects: dict[str, str]) -> t
             return known
     owner, _, method = ast.unparse(node.func).rpartition(".")
     if owner in objects:
-        bound = not objects[owner].startswith("comfy_api.latest.io")  # a class there, elsewhere an instance
+        bound = not objects[owner].startswith(
+            "comfy_api.latest.io"
+        )  # a class there, elsewhere an instance
         return (f"{objects[owner]}.{method}{_METHOD if bound else ''}",)
     name = _dotted(node.func, names)
     return (name,) if name else ()
@@ -189,7 +231,8 @@ def our_methods() -> Iterator[tuple[str, str, str]]:
                     yield node.name, written(node.args), f"{file.relative_to(PACK)}:{node.lineno}"
 
 
-# --------------------------------------------------------------------------------------------------- the host's side
+# --------------------------------------------------------------------------------------------------
+
 
 class Tree:
     """A ComfyUI source tree, read as text."""
@@ -199,10 +242,14 @@ class Tree:
 
     @property
     def version(self) -> str:
-        return re.search(r'__version__ = "([^"]+)"', (self.root / "comfyui_version.py").read_text())[1]
+        return re.search(
+            r'__version__ = "([^"]+)"', (self.root / "comfyui_version.py").read_text()
+        )[1]
 
     def signature(self, name: str) -> str | None:
-        """The parameters of a callable by its dotted name; None where this release has none of that name."""
+        """The parameters of a callable by its dotted name; None where this release has none of that
+        name.
+        """
         found = self.find(name.removesuffix(_METHOD))
         return None if found is None else self._parameters(*found)
 
@@ -212,13 +259,20 @@ class Tree:
         if found is None:
             return {}
         module, node = found
-        inherited = {method: signature for base in node.bases if (there := self._in(module, ast.unparse(base)))
-                     for method, signature in self._methods_of(*there).items()}
+        inherited = {
+            method: signature
+            for base in node.bases
+            if (there := self._in(module, ast.unparse(base)))
+            for method, signature in self._methods_of(*there).items()
+        }
         return inherited | self._methods_of(module, node)
 
     def _methods_of(self, module: str, node: ast.AST) -> dict[str, str]:
-        return {item.name: written(item.args) for item in getattr(node, "body", ())
-                if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef)}
+        return {
+            item.name: written(item.args)
+            for item in getattr(node, "body", ())
+            if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef)
+        }
 
     def find(self, name: str) -> tuple[str, ast.AST] | None:
         """The module and the definition of a dotted name."""
@@ -242,7 +296,9 @@ class Tree:
                 if item.name == "*" and (package := self._import(module, node, "")):
                     if found := self._in(package.rstrip("."), name):
                         return found
-                if (item.asname or item.name) == first and (there := self._import(module, node, item.name)):
+                if (item.asname or item.name) == first and (
+                    there := self._import(module, node, item.name)
+                ):
                     return self.find(f"{there}.{rest}".rstrip("."))
         return None
 
@@ -250,7 +306,7 @@ class Tree:
         package = module.split(".")
         if not self._path(module, "__init__.py").is_file():
             package = package[:-1]
-        package = package[:len(package) - node.level + 1] if node.level else []
+        package = package[: len(package) - node.level + 1] if node.level else []
         source = ".".join(filter(None, [*package, node.module]))
         return f"{source}.{name}" if source.split(".")[0] in HOST else None
 
@@ -266,7 +322,9 @@ class Tree:
         return None
 
     def _parameters(self, module: str, node: ast.AST) -> str:
-        """Parameters of a function; of a class those of its constructor, a dataclass's fields included."""
+        """Parameters of a function; of a class those of its constructor, a dataclass's fields
+        included.
+        """
         if not isinstance(node, ast.ClassDef):
             return written(node.args)
         made = self._member(module, node, "__init__")
@@ -300,7 +358,9 @@ def _definitions(node: ast.AST, name: str) -> Iterator[ast.AST]:
 
 
 def record(trees: list[Tree]) -> dict:
-    """What signatures.json holds: "calls", {name: {release: parameters or null}}, and the methods of the "layers"."""
+    """What signatures.json holds: "calls", {name: {release: parameters or null}}, and the methods
+    of the "layers".
+    """
     names = sorted({call.name for call in our_calls()})
     found = {name: {tree.version: tree.signature(name) for tree in trees} for name in names}
     calls = {name: releases for name, releases in found.items() if any(releases.values())}
@@ -315,4 +375,6 @@ def record(trees: list[Tree]) -> dict:
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit(__doc__)
-    RECORD.write_text(json.dumps(record([Tree(Path(path)) for path in sys.argv[1:]]), indent=1) + "\n")
+    RECORD.write_text(
+        json.dumps(record([Tree(Path(path)) for path in sys.argv[1:]]), indent=1) + "\n"
+    )

@@ -1,4 +1,5 @@
 """Show1DownloadModel on a real server, from a hub on this machine."""
+
 import sys
 import time
 from pathlib import Path
@@ -51,14 +52,20 @@ def test_the_node_offers_every_published_model(server):
     info = server.object_info()["Show1DownloadModel"]
     kind, about = info["input"]["required"]["model"]
     assert (kind if isinstance(kind, list) else about["options"]) == list(PUBLISHED)
-    assert all(f"{item.name}: {item.what}, {item.size}" in about["tooltip"] for item in PUBLISHED.values())
+    assert all(
+        f"{item.name}: {item.what}, {item.size}" in about["tooltip"] for item in PUBLISHED.values()
+    )
     assert info["input"]["required"]["accept_license"][1]["default"] is False
     assert info["output"] == ["STRING"] and info["output_node"]
 
 
 def test_nothing_is_fetched_unasked(server, hub):
     result = fetch(server, BASE, accept=False)
-    assert result.status == "error" and "CC BY-NC 4.0" in result.message and "accept_license" in result.message
+    assert (
+        result.status == "error"
+        and "CC BY-NC 4.0" in result.message
+        and "accept_license" in result.message
+    )
     assert hub.requests == [] and not (server.base / "models" / "show1").exists()
 
 

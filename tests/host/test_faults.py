@@ -1,4 +1,5 @@
 """What users do wrong, and what goes wrong: one clear line or a result, and the next run works."""
+
 import shutil
 import struct
 import zipfile
@@ -8,7 +9,7 @@ import pytest
 import torch
 from graphs import FAST, Graph, add_stage, keyframes_only, stage_on_frames
 
-seeds = count(1000)     # a run that has to execute needs a seed of its own: the server keeps results
+seeds = count(1000)  # a run that has to execute needs a seed of its own: the server keeps results
 
 
 @pytest.fixture(autouse=True)
@@ -20,11 +21,13 @@ def next_run_works(frames_of):
 @pytest.fixture
 def refused(run):
     """A function that runs a graph that has to fail: the one line the user reads."""
+
     def refused(graph: Graph) -> str:
         result = run(graph)
         assert result.status in ("error", "rejected"), result.status
         assert len(result.message.splitlines()) == 1, result.message
         return result.message
+
     return refused
 
 
@@ -44,7 +47,11 @@ def test_every_stage_refuses_the_first_frame_model(refused, put_frames, stage):
     graph, images = Graph(), None
     if stage != "Show1Keyframes":
         images = graph.add("TestLoadFrames", file=put_frames(torch.rand(2, 16, 24, 3)))
-    graph.add("TestSaveFrames", images=add_stage(graph, stage, images, model="IF-II-L-v1.0"), file="out.safetensors")
+    graph.add(
+        "TestSaveFrames",
+        images=add_stage(graph, stage, images, model="IF-II-L-v1.0"),
+        file="out.safetensors",
+    )
     message = refused(graph)
     assert stage in message and "IF-II-L-v1.0" in message
 
@@ -53,8 +60,12 @@ def test_text_of_the_wrong_encoder(refused):
     """CLIP text for a stage that reads T5."""
     graph = Graph()
     encoder = graph.add("Show1LoadTextEncoder", name="show-1-sr2")
-    images = graph.add("Show1Keyframes", model=graph.add("Show1LoadModel", model_name="show-1-base"),
-                       positive=graph.add("Show1TextEncode", text_encoder=encoder, text="a"), **FAST["Show1Keyframes"])
+    images = graph.add(
+        "Show1Keyframes",
+        model=graph.add("Show1LoadModel", model_name="show-1-base"),
+        positive=graph.add("Show1TextEncode", text_encoder=encoder, text="a"),
+        **FAST["Show1Keyframes"],
+    )
     graph.add("TestSaveFrames", images=images, file="out.safetensors")
     assert "Show1Keyframes" in refused(graph)
 
@@ -76,7 +87,9 @@ def test_truncated_weights(refused, model_copy):
     assert "diffusion_pytorch_model.safetensors" in message
 
 
-@pytest.mark.parametrize("header", [b"", struct.pack("<Q", 1 << 40), struct.pack("<Q", 8) + b"not json"])
+@pytest.mark.parametrize(
+    "header", [b"", struct.pack("<Q", 1 << 40), struct.pack("<Q", 8) + b"not json"]
+)
 def test_garbage_instead_of_weights(refused, model_copy, header):
     file = weights_file(model_copy("show-1-base", "garbage"))
     file.write_bytes(header)
@@ -116,7 +129,10 @@ class Payload:
 def test_pickle_with_code(refused, model_copy, tmp_path):
     folder = model_copy("show-1-base", "pickled")
     weights_file(folder).unlink()
-    torch.save({"conv_in.weight": Payload(tmp_path / "trap")}, folder / "unet" / "diffusion_pytorch_model.bin")
+    torch.save(
+        {"conv_in.weight": Payload(tmp_path / "trap")},
+        folder / "unet" / "diffusion_pytorch_model.bin",
+    )
     message = refused(keyframes_only(1, model="pickled"))
     assert "diffusion_pytorch_model.bin" in message and not (tmp_path / "trap").exists()
 
@@ -140,7 +156,9 @@ def test_config_that_is_not_json(refused, model_copy):
 def test_frames_that_are_not_numbers(refused, put_frames, stage, value):
     frames = torch.rand(3, 16, 24, 3)
     frames[1, 4, 4] = value
-    message = refused(stage_on_frames(stage, put_frames(frames, "nan.safetensors"), seed=next(seeds)))
+    message = refused(
+        stage_on_frames(stage, put_frames(frames, "nan.safetensors"), seed=next(seeds))
+    )
     assert stage in message and "frame 1" in message and "images" in message
 
 
@@ -149,11 +167,17 @@ def test_size_zero(refused, setting):
     assert setting in refused(keyframes_only(1, **{setting: 0}))
 
 
-@pytest.mark.parametrize("size, expected", [((0, 48), (48, 72)), ((72, 0), (48, 72)), ((0, 0), (16, 24))])
+@pytest.mark.parametrize(
+    "size, expected", [((0, 48), (48, 72)), ((72, 0), (48, 72)), ((0, 0), (16, 24))]
+)
 def test_size_zero_follows_the_input(frames_of, put_frames, size, expected):
     """The expert takes (width, height); frames are (height, width)."""
     file = put_frames(torch.rand(2, 16, 24, 3))
-    frames = frames_of(stage_on_frames("Show1LatentExpertSR", file, width=size[0], height=size[1], seed=next(seeds)))
+    frames = frames_of(
+        stage_on_frames(
+            "Show1LatentExpertSR", file, width=size[0], height=size[1], seed=next(seeds)
+        )
+    )
     assert frames.shape[1:3] == expected
 
 
@@ -161,7 +185,9 @@ def test_ten_thousand_steps(refused):
     assert "steps" in refused(keyframes_only(1, steps=10_000))
 
 
-@pytest.mark.parametrize("prompt", ["", " ", "\n", "\u00e9" * 500, "\U0001f3ac \u202e\u0000 (red:1.3) </s>"])
+@pytest.mark.parametrize(
+    "prompt", ["", " ", "\n", "\u00e9" * 500, "\U0001f3ac \u202e\u0000 (red:1.3) </s>"]
+)
 def test_odd_prompts_work(frames_of, prompt):
     assert frames_of(keyframes_only(next(seeds), prompt=prompt)).isfinite().all()
 
@@ -169,6 +195,7 @@ def test_odd_prompts_work(frames_of, prompt):
 @pytest.mark.parametrize("stage", FAST)
 def test_interrupt(server, run, put_frames, stage):
     """Stopped at the first step, long before the last."""
+
     def interrupt(kind: str, data: dict) -> None:
         if kind == "progress" and data["value"] == 1:
             server.request("POST", "/interrupt", {})
@@ -176,7 +203,9 @@ def test_interrupt(server, run, put_frames, stage):
     if stage == "Show1Keyframes":
         graph = keyframes_only(next(seeds), steps=300)
     else:
-        graph = stage_on_frames(stage, put_frames(torch.rand(3, 16, 24, 3)), steps=300, seed=next(seeds))
+        graph = stage_on_frames(
+            stage, put_frames(torch.rand(3, 16, 24, 3)), steps=300, seed=next(seeds)
+        )
     result = run(graph, on_event=interrupt)
     assert result.status == "interrupted"
     done, total = max(value for values in result.progress.values() for value in values)

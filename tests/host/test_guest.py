@@ -1,4 +1,5 @@
 """What newer hosts offer is used where they offer it: memory, folded inputs, pictures, float16."""
+
 import json
 import os
 import subprocess
@@ -19,11 +20,27 @@ ADVANCED = {
     "Show1TextEncode": {"clean_caption"},
     "Show1Keyframes": {"sampler", "motion_mix"},
     "Show1Interpolate": {"sampler", "tiling", "cut_aware"},
-    "Show1PixelSR": {"first_frame_steps", "first_frame_cfg", "first_frame_noise_level", "sampler",
-                     "tiling", "color_match", "cut_aware"},
+    "Show1PixelSR": {
+        "first_frame_steps",
+        "first_frame_cfg",
+        "first_frame_noise_level",
+        "sampler",
+        "tiling",
+        "color_match",
+        "cut_aware",
+    },
     "Show1LatentExpertSR": {"sampler", "window", "overlap", "tiling", "color_match", "cut_aware"},
-    "Show1TrainMotionLoRA": {"batch_size", "width", "height", "window", "targets", "timesteps",
-                             "gradient_checkpointing", "mixed_precision", "recolour"},
+    "Show1TrainMotionLoRA": {
+        "batch_size",
+        "width",
+        "height",
+        "window",
+        "targets",
+        "timesteps",
+        "gradient_checkpointing",
+        "mixed_precision",
+        "recolour",
+    },
 }
 
 
@@ -31,9 +48,13 @@ ADVANCED = {
 def found(comfyui, cascade, pack, tmp_path_factory) -> dict:
     """What tracked.py found."""
     file = tmp_path_factory.mktemp("tracked") / "found.json"
-    path = os.pathsep.join(map(str, (comfyui, HERE, pack)))     # its nodes.py before our nodes/
-    done = subprocess.run([sys.executable, HERE / "tracked.py", cascade, file],
-                          env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    path = os.pathsep.join(map(str, (comfyui, HERE, pack)))  # its nodes.py before our nodes/
+    done = subprocess.run(
+        [sys.executable, HERE / "tracked.py", cascade, file],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(file.read_text())
 
@@ -45,8 +66,8 @@ def on_this_host(found: dict, key: str):
 
 
 def test_all_networks_are_shown_to_the_host(found):
-    assert found["models"] == [[True, True], [True]]    # the expert's UNet and VAE; a text encoder
-    assert found["plain"] == [None, []]                 # without a host there is nobody to show
+    assert found["models"] == [[True, True], [True]]  # the expert's UNet and VAE; a text encoder
+    assert found["plain"] == [None, []]  # without a host there is nobody to show
     assert found["ram"] == found["weights"] > 100_000 and not found["dynamic"]
 
 
@@ -83,7 +104,7 @@ def test_inputs_few_change_are_folded_away(server):
 def read_api(server) -> str:
     """The source of the host's own inputs."""
     text = (server.comfyui / "comfy_api" / "latest" / "_io.py").read_text()
-    return text[text.index("class Input(_IO_V3)"):text.index("class WidgetInput")]
+    return text[text.index("class Input(_IO_V3)") : text.index("class WidgetInput")]
 
 
 def test_stage_pictures_outlive_the_page(server, run):
@@ -92,13 +113,13 @@ def test_stage_pictures_outlive_the_page(server, run):
     before = set((server.base / "temp").glob("*"))
     graph = keyframes_only(seed=811)
     first, again = run(graph), run(graph)
-    stage, = (key for key, node in graph.prompt.items() if node["class_type"] == "Show1Keyframes")
+    (stage,) = (key for key, node in graph.prompt.items() if node["class_type"] == "Show1Keyframes")
     written = set((server.base / "temp").glob("*")) - before
     assert first.status == again.status == "success" and stage in again.cached
     if not known:
         assert stage not in first.outputs and not written
         return
-    picture, = first.outputs[stage]["images"]
+    (picture,) = first.outputs[stage]["images"]
     assert first.outputs[stage] == again.outputs[stage] and picture["type"] == "temp"
     assert [file.name for file in written] == [picture["filename"]]
     assert written.pop().stat().st_size < 600_000

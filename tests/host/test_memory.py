@@ -1,4 +1,7 @@
-"""Models live in ComfyUI's memory manager: partly on the card, partly in main memory, with the same frames."""
+"""Models live in ComfyUI's memory manager: partly on the card, partly in main memory, with the same
+frames.
+"""
+
 import json
 import os
 import subprocess
@@ -15,8 +18,12 @@ def report(comfyui, cascade, pack, tmp_path_factory):
     """What partial_loading.py found."""
     file = tmp_path_factory.mktemp("memory") / "report.json"
     script = Path(__file__).with_name("partial_loading.py")
-    path = os.pathsep.join(map(str, (comfyui, script.parent, pack)))       # ComfyUI's nodes.py before our nodes/
-    subprocess.run([sys.executable, script, cascade, file], env=os.environ | {"PYTHONPATH": path}, check=True)
+    path = os.pathsep.join(
+        map(str, (comfyui, script.parent, pack))
+    )  # ComfyUI's nodes.py before our nodes/
+    subprocess.run(
+        [sys.executable, script, cascade, file], env=os.environ | {"PYTHONPATH": path}, check=True
+    )
     return json.loads(file.read_text())
 
 

@@ -1,4 +1,7 @@
-"""Motion LoRAs in the host: trained, saved, loaded again in another host, stacked, cancelled, refused."""
+"""Motion LoRAs in the host: trained, saved, loaded again in another host, stacked, cancelled,
+refused.
+"""
+
 from itertools import count
 
 import pytest
@@ -23,19 +26,50 @@ class Motion(Graph):
         super().__init__()
         self.model = self.add("Show1LoadModel", model_name=MODEL)
         encoder = self.add("Show1LoadTextEncoder", name=MODEL)
-        self.text = self.add("Show1TextEncode", text_encoder=encoder, text="a plain blue square on a white background")
+        self.text = self.add(
+            "Show1TextEncode",
+            text_encoder=encoder,
+            text="a plain blue square on a white background",
+        )
 
     def train(self, file: str, **settings) -> Link:
-        quick = {"steps": 4, "rank": 2, "learning_rate": 0.02, "window": 4, "gradient_checkpointing": False}
-        return self.add("Show1TrainMotionLoRA", model=self.model, images=self.add("TestLoadFrames", file=file),
-                        positive=self.text, **quick | {"seed": next(seeds)} | settings)
+        quick = {
+            "steps": 4,
+            "rank": 2,
+            "learning_rate": 0.02,
+            "window": 4,
+            "gradient_checkpointing": False,
+        }
+        return self.add(
+            "Show1TrainMotionLoRA",
+            model=self.model,
+            images=self.add("TestLoadFrames", file=file),
+            positive=self.text,
+            **quick | {"seed": next(seeds)} | settings,
+        )
 
     def apply(self, name: str, strength: float, model: Link | None = None, **options) -> Link:
-        return self.add("Show1MotionLoRA", model=model or self.model, lora_name=name, strength=strength, **options)
+        return self.add(
+            "Show1MotionLoRA",
+            model=model or self.model,
+            lora_name=name,
+            strength=strength,
+            **options,
+        )
 
     def keyframes(self, model: Link, file: str, **settings) -> None:
-        images = self.add("Show1Keyframes", model=model, positive=self.text, width=16, height=16, num_frames=3, steps=2,
-                          cfg=2.0, seed=5, **settings)
+        images = self.add(
+            "Show1Keyframes",
+            model=model,
+            positive=self.text,
+            width=16,
+            height=16,
+            num_frames=3,
+            steps=2,
+            cfg=2.0,
+            seed=5,
+            **settings,
+        )
         self.add("TestSaveFrames", images=images, file=file)
 
 
@@ -47,7 +81,9 @@ def clip(server) -> str:
 
 @pytest.fixture(scope="module")
 def trained(server, clip) -> dict:
-    """One training with its graph's other results: the run, the LoRA's name, frames made with it at once."""
+    """One training with its graph's other results: the run, the LoRA's name, frames made with it at
+    once.
+    """
     graph = Motion()
     lora = graph.train(clip, steps=5, sample_every=2)
     graph.add("SaveLoRA", lora=lora, prefix="loras/orbit")
@@ -55,7 +91,7 @@ def trained(server, clip) -> dict:
     graph.keyframes(graph.apply("none", 1.0, lora=lora), "trained.safetensors")
     run = run_graph(server, graph)
     assert run.status == "success", f"{run.message}\n{server.log_tail()}"
-    path, = (server.base / "output" / "loras").glob("orbit*.safetensors")
+    (path,) = (server.base / "output" / "loras").glob("orbit*.safetensors")
     frames = saved(server, "trained.safetensors")
     return {"run": run, "node": lora[0], "name": path.name, "path": path, "frames": frames}
 
@@ -67,20 +103,25 @@ def saved(server: Server, file: str) -> torch.Tensor:
 def test_training_reports_and_shows_samples(trained):
     run, node = trained["run"], trained["node"]
     assert [step for step, _ in run.progress[node]][-1] == 5
-    assert len([preview for preview in run.previews if preview.node == node]) >= 3      # steps 2, 4 and 5
-    assert run.executed                                  # core's graph of losses ran on LOSS_MAP
+    assert (
+        len([preview for preview in run.previews if preview.node == node]) >= 3
+    )  # steps 2, 4 and 5
+    assert run.executed  # core's graph of losses ran on LOSS_MAP
     assert any("images" in output for output in run.outputs.values())
 
 
 def test_file_is_peft_named_and_only_temporal_attention(trained):
     tensors = load_file(trained["path"])
     assert len(tensors) == 64
-    assert all(key.startswith("unet.") and "temp_attentions" in key and ".attn" in key and "lora_" in key
-               for key in tensors)
+    assert all(
+        key.startswith("unet.") and "temp_attentions" in key and ".attn" in key and "lora_" in key
+        for key in tensors
+    )
 
 
 def test_saved_and_applied_in_a_fresh_host(server, comfyui, trained):
     """Identical frames: from the link, from the file in this host, from the file in another."""
+
     def graph(file: str) -> Motion:
         motion = Motion()
         motion.keyframes(motion.apply(trained["name"], 1.0), file)
@@ -88,7 +129,11 @@ def test_saved_and_applied_in_a_fresh_host(server, comfyui, trained):
 
     run_graph(server, graph("here.safetensors"))
     assert torch.equal(saved(server, "here.safetensors"), trained["frames"])
-    options = {"base": server.base, "args": ("--cpu", "--disable-api-nodes"), "log": server.base / "fresh.log"}
+    options = {
+        "base": server.base,
+        "args": ("--cpu", "--disable-api-nodes"),
+        "log": server.base / "fresh.log",
+    }
     with Server(comfyui, **options) as fresh:
         result = run_graph(fresh, graph("fresh.safetensors"))
     assert result.status == "success", result.message
@@ -105,22 +150,41 @@ def test_stacked_negative_zero_and_clean_afterwards(server, trained):
     graph.keyframes(graph.model, "after.safetensors", sampler="default")
     run = run_graph(server, graph)
     assert run.status == "success", run.message
-    before, zero, halves, undone, negative, after = (saved(server, f"{name}.safetensors") for name in (
-        "before", "zero", "halves", "undone", "negative", "after"))
+    before, zero, halves, undone, negative, after = (
+        saved(server, f"{name}.safetensors")
+        for name in ("before", "zero", "halves", "undone", "negative", "after")
+    )
     assert torch.equal(before, zero) and torch.equal(before, after)
-    assert torch.allclose(halves, trained["frames"], atol=1e-4) and torch.allclose(undone, before, atol=1e-4)
-    assert (trained["frames"] - before).abs().max() > 1e-3 and not torch.allclose(negative, before, atol=1e-4)
+    assert torch.allclose(halves, trained["frames"], atol=1e-4) and torch.allclose(
+        undone, before, atol=1e-4
+    )
+    assert (trained["frames"] - before).abs().max() > 1e-3 and not torch.allclose(
+        negative, before, atol=1e-4
+    )
 
 
 def test_a_texture_of_super_resolution(server, clip):
-    """The same nodes on the model that draws fine detail: trained from one clip, applied, and seen in its frames."""
+    """The same nodes on the model that draws fine detail: trained from one clip, applied, and seen
+    in its frames.
+    """
     graph = Motion()
-    keyframe_model, graph.model = graph.model, graph.add("Show1LoadModel", model_name="micro/show-1-sr1")
+    keyframe_model, graph.model = (
+        graph.model,
+        graph.add("Show1LoadModel", model_name="micro/show-1-sr1"),
+    )
     frames = graph.add("TestLoadFrames", file=clip)
     lora = graph.train(clip, steps=2, targets="attention", objective="plain")
     for file, model in (("without", graph.model), ("with", graph.apply("none", 1.0, lora=lora))):
-        images = graph.add("Show1PixelSR", model=model, images=frames, positive=graph.text, steps=2, cfg=1.0, seed=1,
-                           noise_level=20)
+        images = graph.add(
+            "Show1PixelSR",
+            model=model,
+            images=frames,
+            positive=graph.text,
+            steps=2,
+            cfg=1.0,
+            seed=1,
+            noise_level=20,
+        )
         graph.add("TestSaveFrames", images=images, file=f"{file}.safetensors")
     run = run_graph(server, graph)
     assert run.status == "success", f"{run.message}\n{server.log_tail()}"
@@ -139,7 +203,7 @@ def test_cancel_keeps_what_is_learned_and_the_next_run_trains_again(server, clip
     def cancel(kind: str, data: dict) -> None:
         if kind == "progress" and data["node"] == lora[0]:
             done.append(data["value"])
-            if data["value"] >= 3 and not asked:    # newer hosts do not send every step
+            if data["value"] >= 3 and not asked:  # newer hosts do not send every step
                 asked.append(data["value"])
                 server.request("POST", "/interrupt")
 
@@ -155,13 +219,18 @@ def test_cancel_keeps_what_is_learned_and_the_next_run_trains_again(server, clip
 def test_a_file_for_something_else_is_refused(server, run):
     folder = server.base / "models" / "loras"
     folder.mkdir(exist_ok=True)
-    save_file({"down_blocks.0.motion_modules.0.temporal_transformer.proj_in.weight": torch.zeros(4, 4)},
-              folder / "animatediff.safetensors")
+    save_file(
+        {"down_blocks.0.motion_modules.0.temporal_transformer.proj_in.weight": torch.zeros(4, 4)},
+        folder / "animatediff.safetensors",
+    )
     graph = Motion()
     graph.keyframes(graph.apply("animatediff.safetensors", 1.0), "never.safetensors")
     result = run(graph)
     assert result.status == "error" and len(result.message.splitlines()) == 1
-    assert "'animatediff.safetensors' is an AnimateDiff motion LoRA" in result.message and MODEL in result.message
+    assert (
+        "'animatediff.safetensors' is an AnimateDiff motion LoRA" in result.message
+        and MODEL in result.message
+    )
 
 
 def test_no_lora_chosen(run):
@@ -178,7 +247,9 @@ def test_a_video_serves_as_its_frames(server):
     for name, clip in (("video", video), ("frames", graph.add("GetVideoComponents", video=video))):
         lora = graph.train("orbit.safetensors", steps=2, seed=1)
         graph.prompt[lora[0]]["inputs"]["images"] = clip
-        graph.keyframes(graph.apply("none", 1.0, lora=lora), f"{name}.safetensors", motion_from=clip)
+        graph.keyframes(
+            graph.apply("none", 1.0, lora=lora), f"{name}.safetensors", motion_from=clip
+        )
     run = run_graph(server, graph)
     assert run.status == "success", f"{run.message}\n{server.log_tail()}"
     assert torch.equal(saved(server, "video.safetensors"), saved(server, "frames.safetensors"))
@@ -187,8 +258,14 @@ def test_a_video_serves_as_its_frames(server):
 def test_starting_from_a_clips_noise(server, clip):
     graph = Motion()
     graph.keyframes(graph.model, "random.safetensors")
-    graph.keyframes(graph.model, "started.safetensors", motion_from=graph.add("TestLoadFrames", file=clip),
-                    motion_mix=0.6)
+    graph.keyframes(
+        graph.model,
+        "started.safetensors",
+        motion_from=graph.add("TestLoadFrames", file=clip),
+        motion_mix=0.6,
+    )
     run = run_graph(server, graph)
     assert run.status == "success", run.message
-    assert not torch.allclose(saved(server, "random.safetensors"), saved(server, "started.safetensors"), atol=1e-2)
+    assert not torch.allclose(
+        saved(server, "random.safetensors"), saved(server, "started.safetensors"), atol=1e-2
+    )

@@ -1,4 +1,5 @@
 """The pack as ComfyUI sees it."""
+
 import json
 import re
 import subprocess
@@ -19,8 +20,12 @@ def object_info(server):
 def test_pack_imports_without_failure(server):
     boot = server.log_text().partition("Starting server")[0]
     assert "(IMPORT FAILED)" not in boot
-    assert "/custom_nodes/show-1" in boot      # it is listed among the imported packs
-    assert [line for line in boot.splitlines() if "how1" in line and ("Error" in line or "Warning" in line)] == []
+    assert "/custom_nodes/show-1" in boot  # it is listed among the imported packs
+    assert [
+        line
+        for line in boot.splitlines()
+        if "how1" in line and ("Error" in line or "Warning" in line)
+    ] == []
 
 
 @pytest.mark.parametrize("node", NODES)
@@ -31,11 +36,17 @@ def test_everything_is_explained(object_info, node):
     assert info["description"]
     assert all(name and name != kind for name, kind in zip(info["output_name"], info["output"]))
     inputs = info["input"].get("required", {}) | info["input"].get("optional", {})
-    assert [name for name, spec in inputs.items() if len(spec) < 2 or not spec[1].get("tooltip")] == []
+    assert [
+        name for name, spec in inputs.items() if len(spec) < 2 or not spec[1].get("tooltip")
+    ] == []
 
 
 def test_nothing_else_of_ours_is_listed(object_info):
-    ours = {name for name, info in object_info.items() if info.get("category", "").startswith("video/Show-1")}
+    ours = {
+        name
+        for name, info in object_info.items()
+        if info.get("category", "").startswith("video/Show-1")
+    }
     assert ours >= set(NODES)
     assert all(name.startswith("Show1") for name in ours)
 
@@ -52,22 +63,37 @@ def test_models_are_listed(object_info):
 
 def test_engine_knows_the_host_in_one_place_only(pack):
     """Only host.py imports ComfyUI's modules; nodes/ may use the declared API."""
-    host_modules = ("import comfy", "from comfy", "import folder_paths", "from folder_paths", "import server")
+    host_modules = (
+        "import comfy",
+        "from comfy",
+        "import folder_paths",
+        "from folder_paths",
+        "import server",
+    )
     for folder, allowed in (("show1_engine", ()), ("nodes", ("from comfy_api.latest import",))):
         for file in (pack / folder).rglob("*.py"):
             if file == pack / "show1_engine" / "host.py":
                 continue
             for line in map(str.strip, file.read_text().splitlines()):
-                assert not line.startswith(host_modules) or line.startswith(allowed or "\0"), f"{file}: {line}"
+                assert not line.startswith(host_modules) or line.startswith(allowed or "\0"), (
+                    f"{file}: {line}"
+                )
 
 
 def test_metadata_is_read_by_the_host(pack, comfyui):
     """pyproject.toml through ComfyUI's own parser."""
-    code = ("import json, sys; from comfy_config.config_parser import extract_node_configuration as read; "
-            "print(read(sys.argv[1]).model_dump_json())")
-    done = subprocess.run([sys.executable, "-c", code, pack], cwd=comfyui, check=True, capture_output=True, text=True)
+    code = (
+        "import json, sys; from comfy_config.config_parser import extract_node_configuration as "
+        "read; "
+        "print(read(sys.argv[1]).model_dump_json())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, pack], cwd=comfyui, check=True, capture_output=True, text=True
+    )
     config = json.loads(done.stdout.splitlines()[-1])
-    assert config["project"]["name"] == "show-1" and config["tool_comfy"]["display_name"] == "Show-1"
+    assert (
+        config["project"]["name"] == "show-1" and config["tool_comfy"]["display_name"] == "Show-1"
+    )
     assert config["project"]["supported_comfyui_version"] == ">=0.3.75"
 
 
@@ -76,14 +102,20 @@ def test_no_requirement_is_torch(pack):
 
 
 def test_chinese_is_complete(server, object_info):
-    """Every node, input and output has its Chinese name, every input its tooltip; nothing gone is translated."""
+    """Every node, input and output has its Chinese name, every input its tooltip; nothing gone is
+    translated.
+    """
     chinese = server.get("/api/i18n")["zh"]["nodeDefs"]
     for node in NODES:
         info, words = object_info[node], chinese[node]
         inputs = info["input"].get("required", {}) | info["input"].get("optional", {})
         assert set(words["inputs"]) == set(inputs), node
         assert all(entry["name"] and entry["tooltip"] for entry in words["inputs"].values()), node
-        assert len(words["outputs"]) == len(info["output"]) and words["display_name"] and words["description"]
+        assert (
+            len(words["outputs"]) == len(info["output"])
+            and words["display_name"]
+            and words["description"]
+        )
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -100,12 +132,19 @@ def test_help_pages(server, object_info, language):
         inputs = info["input"].get("required", {}) | info["input"].get("optional", {})
         assert [name for name in inputs if not re.search(rf"\b{name}\b", text)] == [], address
         for picture in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text):
-            assert server.request("GET", f"/extensions/show-1/docs/{picture}")[1].startswith(b"\xff\xd8"), picture
+            assert server.request("GET", f"/extensions/show-1/docs/{picture}")[1].startswith(
+                b"\xff\xd8"
+            ), picture
 
 
 def test_pictures_are_small(pack):
     folders = [pack / folder for folder in ("docs", "nodes/web/docs/pictures", "workflows")]
-    pictures = [file for folder in folders for file in folder.iterdir() if file.suffix in (".jpg", ".png", ".svg")]
+    pictures = [
+        file
+        for folder in folders
+        for file in folder.iterdir()
+        if file.suffix in (".jpg", ".png", ".svg")
+    ]
     assert sum(file.stat().st_size for file in pictures) < 1.5e6
 
 

@@ -1,4 +1,5 @@
 """What a user sees while a stage runs."""
+
 from io import BytesIO
 from itertools import count
 
@@ -16,7 +17,9 @@ def test_every_step_reports_with_a_picture(run, put_frames, stage):
     if stage == "Show1Keyframes":
         graph = keyframes_only(next(seeds), steps=steps)
     else:
-        graph = stage_on_frames(stage, put_frames(torch.rand(3, 16, 24, 3)), seed=next(seeds), steps=steps)
+        graph = stage_on_frames(
+            stage, put_frames(torch.rand(3, 16, 24, 3)), seed=next(seeds), steps=steps
+        )
     node = next(key for key, value in graph.prompt.items() if value["class_type"] == stage)
     result = run(graph)
     assert result.status == "success", result.message

@@ -1,4 +1,7 @@
-"""scripts/quickstart on an existing ComfyUI. (What it installs on a fresh machine is what scripts/test installs.)"""
+"""scripts/quickstart on an existing ComfyUI. (What it installs on a fresh machine is what
+scripts/test installs.)
+"""
+
 import os
 import shutil
 import signal
@@ -24,8 +27,13 @@ def install(comfyui, tmp_path_factory) -> Path:
 
 def start(pack: Path, *arguments: str, **environment) -> subprocess.Popen:
     env = os.environ | {name: str(value) for name, value in environment.items()}
-    return subprocess.Popen([pack / "scripts" / "quickstart", *arguments], env=env, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        [pack / "scripts" / "quickstart", *arguments],
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
 
 
 def refused(*arguments, **environment) -> str:
@@ -37,7 +45,9 @@ def refused(*arguments, **environment) -> str:
 
 def test_makes_a_video_and_stays(pack, install):
     """The template with a prompt; then the server goes on until Ctrl+C."""
-    process = start(pack, "a green square", "--ui", COMFYUI_PATH=install, COMFYUI_PYTHON=sys.executable)
+    process = start(
+        pack, "a green square", "--ui", COMFYUI_PATH=install, COMFYUI_PYTHON=sys.executable
+    )
     lines = []
     for line in process.stdout:
         lines.append(line.strip())
@@ -46,7 +56,9 @@ def test_makes_a_video_and_stays(pack, install):
     else:
         pytest.fail("\n".join(lines))
     try:
-        said = dict(line.split(": ", 1) for line in lines if line.startswith(("video: ", "frames: ")))
+        said = dict(
+            line.split(": ", 1) for line in lines if line.startswith(("video: ", "frames: "))
+        )
         with av.open(said["video"]) as video:
             assert len(list(video.decode(video=0))) == 29
         with Image.open(said["frames"]) as sheet:
@@ -60,7 +72,9 @@ def test_makes_a_video_and_stays(pack, install):
     assert process.returncode == 0
     with pytest.raises(OSError):
         urllib.request.urlopen(url)
-    assert [entry.resolve() for entry in (install / "custom_nodes").iterdir() if entry.is_symlink()] == [pack]
+    assert [
+        entry.resolve() for entry in (install / "custom_nodes").iterdir() if entry.is_symlink()
+    ] == [pack]
 
 
 def test_other_copies_of_the_pack(pack, tmp_path):

@@ -1,4 +1,7 @@
-"""Every call of ours, and every method, against the host's parameters in all recorded releases (signatures.json)."""
+"""Every call of ours, and every method, against the host's parameters in all recorded releases
+(signatures.json).
+"""
+
 import json
 
 import pytest
@@ -23,23 +26,33 @@ def misfits(recorded: dict, calls: list[Call]) -> list[str]:
         releases = recorded["calls"].get(call.name)
         if releases is None:
             if not call.open:
-                found.append(f"{call.where}: {call.name} is not recorded; run tests/host/signatures.py")
+                found.append(
+                    f"{call.where}: {call.name} is not recorded; run tests/host/signatures.py"
+                )
             continue
-        found += [f"{call.where}: {call.name} in {release}: {signature}" for release, signature in releases.items()
-                  if (signature is None and call.name not in FEATURE_CHECKED)
-                  or (signature is not None and not call.fits(signature))]
+        found += [
+            f"{call.where}: {call.name} in {release}: {signature}"
+            for release, signature in releases.items()
+            if (signature is None and call.name not in FEATURE_CHECKED)
+            or (signature is not None and not call.fits(signature))
+        ]
     return found
 
 
 def broken_overrides(recorded: dict, methods: list[tuple[str, str, str]]) -> list[str]:
-    """Methods of the pack that stand in the way of one that the host's layers have, with other parameters."""
+    """Methods of the pack that stand in the way of one that the host's layers have, with other
+    parameters.
+    """
     found = []
     for layer, declared in recorded["layers"].items():
         for name, ours, where in methods:
             if name in TORCHS:
                 continue
-            found += [f"{where}: {name}{ours} for {layer}'s {name}{signature} in {release}"
-                      for release, signature in declared.get(name, {}).items() if not accepts(ours, signature)]
+            found += [
+                f"{where}: {name}{ours} for {layer}'s {name}{signature} in {release}"
+                for release, signature in declared.get(name, {}).items()
+                if not accepts(ours, signature)
+            ]
     return found
 
 
@@ -60,7 +73,9 @@ def test_the_override_that_broke_sampling_is_found(recorded):
     """A Conv3d's private hook, overridden without `autopad`, which hosts pass since January 2026."""
     before = ("_conv_forward", "(self, x, weight, bias, *_)", "models/layers.py:134")
     found = broken_overrides(recorded, [before])
-    assert any("in 0.18.1" in fault for fault in found) and any("in 0.33.0" in fault for fault in found)
+    assert any("in 0.18.1" in fault for fault in found) and any(
+        "in 0.33.0" in fault for fault in found
+    )
     assert not any("in 0.3.75" in fault for fault in found)
 
 
@@ -75,7 +90,9 @@ def test_a_call_that_a_host_does_not_take_is_found(recorded):
 
 
 def test_the_record_is_that_of_this_host(recorded, comfyui):
-    """What the script reads from the tree that the tests run on is what is recorded for its release."""
+    """What the script reads from the tree that the tests run on is what is recorded for its
+    release.
+    """
     tree = Tree(comfyui)
     if tree.version not in RELEASES:
         pytest.skip(f"{tree.version} is not recorded")

@@ -1,4 +1,5 @@
 """Each stage node alone on frames from a video file."""
+
 from fractions import Fraction
 
 import av
@@ -7,7 +8,8 @@ import pytest
 import torch
 from graphs import FAST, Graph, add_stage, out, stage_on_frames, stage_on_video
 
-# Neither is a multiple of 4 or 8. Hosts from 0.27 on cannot read a video of less than 16 lines that is this narrow.
+# Neither is a multiple of 4 or 8. Hosts from 0.27 on cannot read a video of less than 16 lines that
+# is this narrow.
 WIDTH, HEIGHT = 22, 18
 COUNTS = [1, 2, 5, 8, 13, 29, 30]
 
@@ -27,7 +29,12 @@ def write_video(path, count: int, fps: int = 6) -> None:
 def read_video(path) -> tuple[int, int, int, Fraction]:
     with av.open(str(path)) as container:
         frames = list(container.decode(video=0))
-        return len(frames), frames[0].width, frames[0].height, container.streams.video[0].average_rate
+        return (
+            len(frames),
+            frames[0].width,
+            frames[0].height,
+            container.streams.video[0].average_rate,
+        )
 
 
 @pytest.fixture
@@ -37,24 +44,25 @@ def video(server):
         if not path.exists():
             write_video(path, count)
         return path.name
+
     return video
 
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_interpolate(succeed, video, count):
-    path, = succeed(stage_on_video("Show1Interpolate", video(count)))
+    (path,) = succeed(stage_on_video("Show1Interpolate", video(count)))
     assert read_video(path)[:3] == (4 * (count - 1) + 1, WIDTH, HEIGHT)
 
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_pixel_sr(succeed, video, count):
-    path, = succeed(stage_on_video("Show1PixelSR", video(count)))
+    (path,) = succeed(stage_on_video("Show1PixelSR", video(count)))
     assert read_video(path)[:3] == (count, 4 * WIDTH, 4 * HEIGHT)
 
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_latent_expert_sr(succeed, video, count):
-    path, = succeed(stage_on_video("Show1LatentExpertSR", video(count), width=76, height=50))
+    (path,) = succeed(stage_on_video("Show1LatentExpertSR", video(count), width=76, height=50))
     assert read_video(path)[:3] == (count, 76, 50)
 
 
@@ -67,13 +75,15 @@ def test_keyframes(frames_of, count):
 
 
 def test_interpolation_multiplies_the_rate(succeed, video):
-    """Keyframes at 6 fps become a video of the same length in seconds: F - 1 intervals of four steps each."""
+    """Keyframes at 6 fps become a video of the same length in seconds: F - 1 intervals of four
+    steps each.
+    """
     graph = Graph()
     parts = graph.add("GetVideoComponents", video=graph.add("LoadVideo", file=video(5)))
     images = add_stage(graph, "Show1Interpolate", parts, fps=out(parts, 2))
     video_link = graph.add("CreateVideo", images=images, fps=out(images, 1))
     graph.add("SaveVideo", video=video_link, filename_prefix="video", format="auto", codec="auto")
-    path, = succeed(graph)
+    (path,) = succeed(graph)
     assert read_video(path)[3] == 24
 
 
@@ -98,7 +108,9 @@ def test_first_frame_by_a_model(run, server, put_frames):
     file = put_frames(torch.rand(3, 4, 8, 3, generator=torch.Generator().manual_seed(0)))
     graph = stage_on_frames("Show1PixelSR", file, first_frame_steps=3, seed=21)
     node = next(key for key, value in graph.prompt.items() if value["class_type"] == "Show1PixelSR")
-    graph.prompt[node]["inputs"]["first_frame_model"] = graph.add("Show1LoadModel", model_name="IF-II-L-v1.0")
+    graph.prompt[node]["inputs"]["first_frame_model"] = graph.add(
+        "Show1LoadModel", model_name="IF-II-L-v1.0"
+    )
     result = run(graph)
     assert result.status == "success", result.message
     assert [value for value, total in result.progress[node] if total == 5] == [1, 2, 3, 4, 5]
@@ -107,10 +119,13 @@ def test_first_frame_by_a_model(run, server, put_frames):
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16", "fp8_e4m3fn"])
 def test_weight_dtypes(frames_of, dtype):
     """Stored so, the keyframes stay close to fp32's: far closer than another seed's."""
+
     def frames(dtype: str, seed: int) -> torch.Tensor:
         graph = Graph()
         images = add_stage(graph, "Show1Keyframes", seed=seed, steps=4, cfg=1.0)
-        loader = next(value for value in graph.prompt.values() if value["class_type"] == "Show1LoadModel")
+        loader = next(
+            value for value in graph.prompt.values() if value["class_type"] == "Show1LoadModel"
+        )
         loader["inputs"]["weight_dtype"] = dtype
         graph.add("TestSaveFrames", images=images, file="out.safetensors")
         return frames_of(graph)

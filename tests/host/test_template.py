@@ -1,4 +1,7 @@
-"""The text-to-video template through the API, against the engine alone. (In the editor: test_workflows.py.)"""
+"""The text-to-video template through the API, against the engine alone. (In the editor:
+test_workflows.py.)
+"""
+
 import json
 import subprocess
 import sys
@@ -10,9 +13,14 @@ from safetensors.torch import load_file
 
 NAME = "Show-1 Text to Video"
 # Stage node -> the engine's name for its frames, the prefix of its options on the command line.
-STAGES = {"Show1Keyframes": ("keyframes", "keyframes"), "Show1Interpolate": ("interpolated", "interpolate"),
-          "Show1PixelSR": ("pixel_sr", "pixel-sr"), "Show1LatentExpertSR": ("latent_expert_sr", "expert")}
-# One level of an 8-bit picture: the host's text encoder rounds otherwise than ours, and sampling amplifies that.
+STAGES = {
+    "Show1Keyframes": ("keyframes", "keyframes"),
+    "Show1Interpolate": ("interpolated", "interpolate"),
+    "Show1PixelSR": ("pixel_sr", "pixel-sr"),
+    "Show1LatentExpertSR": ("latent_expert_sr", "expert"),
+}
+# One level of an 8-bit picture: the host's text encoder rounds otherwise than ours, and sampling
+# amplifies that.
 TOLERANCE = 1 / 255
 
 
@@ -32,33 +40,64 @@ def graph(server, workflow) -> Graph:
 def test_its_models_are_there(server, graph):
     info = server.object_info()
     for node in graph.prompt.values():
-        for name in {"model_name", "name"} & set(node["inputs"]) if node["class_type"].startswith("Show1Load") else ():
+        for name in (
+            {"model_name", "name"} & set(node["inputs"])
+            if node["class_type"].startswith("Show1Load")
+            else ()
+        ):
             kind, about = info[node["class_type"]]["input"]["required"][name]
             assert node["inputs"][name] in (kind if isinstance(kind, list) else about["options"])
 
 
 def test_frames_equal_the_engines(server, succeed, graph, tmp_path):
-    """Every stage's frames against `python -m show1_engine generate`; fewer frames and steps than the template's."""
+    """Every stage's frames against `python -m show1_engine generate`; fewer frames and steps than
+    the template's.
+    """
     arguments = ["--seed", "7"]
     saved = {}
     for key, node in list(graph.prompt.items()):
         if node["class_type"] not in STAGES:
             continue
         frames, prefix = STAGES[node["class_type"]]
-        node["inputs"] |= {"steps": 4, "seed": 7} | ({"num_frames": 5} if frames == "keyframes" else {})
+        node["inputs"] |= {"steps": 4, "seed": 7} | (
+            {"num_frames": 5} if frames == "keyframes" else {}
+        )
         for name, value in node["inputs"].items():
             if name in ("width", "height", "num_frames", "steps", "cfg", "noise_level", "strength"):
                 arguments += [f"--{prefix}-{name.replace('_', '-')}", str(value)]
-        graph.prompt[f"save-{frames}"] = {"class_type": "TestSaveFrames",
-                                          "inputs": {"images": [key, 0], "file": f"{frames}.safetensors"}}
+        graph.prompt[f"save-{frames}"] = {
+            "class_type": "TestSaveFrames",
+            "inputs": {"images": [key, 0], "file": f"{frames}.safetensors"},
+        }
         saved[frames] = server.base / "output" / f"{frames}.safetensors"
-    texts = {node["_meta"]["title"]: node["inputs"] for node in graph.prompt.values() if "_meta" in node}
+    texts = {
+        node["_meta"]["title"]: node["inputs"] for node in graph.prompt.values() if "_meta" in node
+    }
     succeed(graph)
 
     file = tmp_path / "frames.safetensors"
-    subprocess.run([sys.executable, "-m", "show1_engine", "generate", "--prompt", texts["Prompt"]["value"],
-                    "--negative-prompt", texts["Negative prompt: expert"]["text"], "--device", "cpu",
-                    "--frames-out", file, *arguments], cwd=PACK, check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "show1_engine",
+            "generate",
+            "--prompt",
+            texts["Prompt"]["value"],
+            "--negative-prompt",
+            texts["Negative prompt: expert"]["text"],
+            "--device",
+            "cpu",
+            "--frames-out",
+            file,
+            *arguments,
+        ],
+        cwd=PACK,
+        check=True,
+    )
     expected = load_file(file)
-    differences = {name: (load_file(path)["frames"] - expected[name]).abs().max() for name, path in saved.items()}
+    differences = {
+        name: (load_file(path)["frames"] - expected[name]).abs().max()
+        for name, path in saved.items()
+    }
     assert max(differences.values()) < TOLERANCE, differences

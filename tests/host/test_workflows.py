@@ -1,4 +1,5 @@
 """Every template and blueprint of the pack, as a user meets it in the editor."""
+
 import json
 import urllib.parse
 from pathlib import Path
@@ -13,8 +14,12 @@ from show1_engine.video import write_mp4
 TEMPLATES = sorted((PACK / "workflows").glob("*.json"))
 BLUEPRINTS = sorted((PACK / "subgraphs").glob("*.json"))
 SHOWN = {  # frames, width and height of the saved video; the clip put in has 5 frames of 16x16
-    "Show-1 Text to Video": (29, 64, 64), "Show-1 Upscale Any Video": (5, 64, 64), "Show-1 Upscale x4": (5, 64, 64),
-    "Show-1 Interpolate Any Video": (17, 16, 16), "Show-1 Train and Use a Motion LoRA": (29, 16, 16)}
+    "Show-1 Text to Video": (29, 64, 64),
+    "Show-1 Upscale Any Video": (5, 64, 64),
+    "Show-1 Upscale x4": (5, 64, 64),
+    "Show-1 Interpolate Any Video": (17, 16, 16),
+    "Show-1 Train and Use a Motion LoRA": (29, 16, 16),
+}
 LOADERS = {"Show1LoadModel", "Show1LoadTextEncoder"}
 WIRE = """() => {
     const graph = window.app.graph, stage = graph.nodes[0], add = (type) => {
@@ -51,11 +56,19 @@ def page(editor):
 
 def linked_models(workflow: dict) -> set[str]:
     """The files that the editor offers to download if they are missing."""
-    return {model["name"] for node in workflow["nodes"] for model in node["properties"].get("models", [])}
+    return {
+        model["name"]
+        for node in workflow["nodes"]
+        for model in node["properties"].get("models", [])
+    }
 
 
 def runs_here(workflow: dict) -> bool:
-    return all(node["widgets_values"][0].startswith("micro/") for node in workflow["nodes"] if node["type"] in LOADERS)
+    return all(
+        node["widgets_values"][0].startswith("micro/")
+        for node in workflow["nodes"]
+        if node["type"] in LOADERS
+    )
 
 
 def run_from_the_editor(server, page, clip: str, picture: Path) -> list[av.VideoFrame]:
@@ -67,8 +80,12 @@ def run_from_the_editor(server, page, clip: str, picture: Path) -> list[av.Video
     assert entry["status"]["status_str"] == "success", entry["status"]["messages"][-1]
     assert [node for node in page.nodes() if node["errors"]] == []
     assert page.dialogs() == [] and page.complaints == []
-    saved, = [item for output in entry["outputs"].values() for item in output.get("images", [])
-              if item["type"] == "output" and item["filename"].endswith(".mp4")]
+    (saved,) = [
+        item
+        for output in entry["outputs"].values()
+        for item in output.get("images", [])
+        if item["type"] == "output" and item["filename"].endswith(".mp4")
+    ]
     with av.open(str(server.base / "output" / saved["subfolder"] / saved["filename"])) as video:
         return list(video.decode(video=0))
 
@@ -79,7 +96,9 @@ def shown(frames: list[av.VideoFrame]) -> tuple[int, int, int]:
 
 @pytest.mark.parametrize("file", **named(TEMPLATES))
 def test_template(server, page, clip, file, tmp_path):
-    """Opened, compared with its API form, run: no red node, no complaint, no dialog but the one for linked models."""
+    """Opened, compared with its API form, run: no red node, no complaint, no dialog but the one for
+    linked models.
+    """
     workflow = json.loads(file.read_text())
     page.load(workflow)
     assert [node for node in page.nodes() if not node["known"] or node["errors"]] == []
@@ -87,10 +106,15 @@ def test_template(server, page, clip, file, tmp_path):
     for dialog in page.dialogs():
         assert "Missing Models" in dialog and any(name in dialog for name in missing), dialog
     assert page.complaints == []
-    assert without_file(page.api_prompt()) == without_file(ui_to_api(workflow, server.object_info()))
+    assert without_file(page.api_prompt()) == without_file(
+        ui_to_api(workflow, server.object_info())
+    )
     if runs_here(workflow):
         assert page.dialogs() == []
-        assert shown(run_from_the_editor(server, page, clip, tmp_path / "after.png")) == SHOWN[file.stem]
+        assert (
+            shown(run_from_the_editor(server, page, clip, tmp_path / "after.png"))
+            == SHOWN[file.stem]
+        )
 
 
 def without_file(prompt: dict) -> dict:
@@ -113,12 +137,15 @@ def test_template_is_offered(server, file):
     types = {node["type"] for node in workflow["nodes"]}
     assert "MarkdownNote" in types
     for kind in types - {"MarkdownNote", "Note"}:
-        assert kind.startswith("Show1") or info[kind]["python_module"].split(".")[0] in ("nodes", "comfy_extras"), kind
+        assert kind.startswith("Show1") or info[kind]["python_module"].split(".")[0] in (
+            "nodes",
+            "comfy_extras",
+        ), kind
 
 
 def inner_prompt(file: Path, object_info: dict) -> dict:
     """The graph inside a blueprint in API form; what comes in from outside is left as it is saved."""
-    graph, = json.loads(file.read_text())["definitions"]["subgraphs"]
+    (graph,) = json.loads(file.read_text())["definitions"]["subgraphs"]
     outside = {link["id"] for link in graph["links"] if link["origin_id"] < 0}
     for node in graph["nodes"]:
         for entry in node["inputs"]:
@@ -129,21 +156,27 @@ def inner_prompt(file: Path, object_info: dict) -> dict:
 
 def constants(prompt: dict) -> dict:
     """Every node's values that are not links. A node inside a subgraph is called OUTER:INNER."""
-    return {key.split(":")[-1]: {name: value for name, value in node["inputs"].items() if not isinstance(value, list)}
-            for key, node in prompt.items()}
+    return {
+        key.split(":")[-1]: {
+            name: value for name, value in node["inputs"].items() if not isinstance(value, list)
+        }
+        for key, node in prompt.items()
+    }
 
 
 @pytest.mark.parametrize("file", **named(BLUEPRINTS))
 def test_blueprint(server, page, clip, file, tmp_path):
     """Found by the node search, put into an empty graph, wired to a video and run."""
     assert file.stem in {entry["name"] for entry in server.get("/api/global_subgraphs").values()}
-    assert file.read_text().isascii()       # 0.3.75 reads it in the system's encoding
+    assert file.read_text().isascii()  # 0.3.75 reads it in the system's encoding
     page.add_by_search(file.stem)
     assert constants(page.api_prompt()) == constants(inner_prompt(file, server.object_info()))
     page.page.evaluate(WIRE)
     nodes = page.nodes()
     assert len(nodes) > 1 and all(node["known"] and not node["errors"] for node in nodes)
-    assert shown(run_from_the_editor(server, page, clip, tmp_path / "after.png")) == SHOWN[file.stem]
+    assert (
+        shown(run_from_the_editor(server, page, clip, tmp_path / "after.png")) == SHOWN[file.stem]
+    )
 
 
 def test_newer_look(page, tmp_path):
@@ -153,6 +186,10 @@ def test_newer_look(page, tmp_path):
         page.load(json.loads((PACK / "workflows" / "Show-1 Text to Video.json").read_text()))
         page.picture(tmp_path / "newer.png")
         assert page.page.locator("[data-node-id]").count() >= 17
-        assert [text for text in page.dialogs() if "legacy design" not in text] == page.complaints == []
+        assert (
+            [text for text in page.dialogs() if "legacy design" not in text]
+            == page.complaints
+            == []
+        )
     finally:
         page.setting("Comfy.VueNodes.Enabled", False)

@@ -3,6 +3,7 @@
 A process of its own, with ComfyUI first on the path. Arguments: the folder of a cascade, the file
 for the results (JSON). What this host does not have is not in the results.
 """
+
 import importlib.util
 import json
 import sys
@@ -17,7 +18,7 @@ PAGING = False  # whether the library behind newer hosts' paged weights loads; i
 if importlib.util.find_spec("comfy_aimdo") is not None:
     import comfy_aimdo.control
 
-    PAGING = comfy_aimdo.control.init("cuda")   # before the host imports it, as its main.py does
+    PAGING = comfy_aimdo.control.init("cuda")  # before the host imports it, as its main.py does
 import comfy.model_patcher as patchers  # noqa: E402
 import comfy_execution.caching as caching  # noqa: E402
 import torch  # noqa: E402
@@ -26,7 +27,7 @@ from show1_engine.host.memory import ComfyHandle, ComfyRuntime
 from show1_engine.loading import load_model, load_text_encoder  # noqa: E402
 from show1_engine.runtime import PlainRuntime  # noqa: E402
 
-MORE_THAN_THERE_IS = 1 << 60    # bytes of memory wanted: everything is let go
+MORE_THAN_THERE_IS = 1 << 60  # bytes of memory wanted: everything is let go
 EXPERT = "show-1-sr2"
 
 
@@ -35,10 +36,13 @@ def main(cascade: Path, results: Path) -> None:
         model = load_model(cascade / EXPERT, ComfyRuntime(), "fp32")
         text = load_text_encoder(cascade / EXPERT, ComfyRuntime(), "fp32")
         plain = load_model(cascade / EXPERT, PlainRuntime(), "fp32")
-        found = {"models": [known(model), known(text)],
-                 "plain": [plain.patcher, plain.get_models()],
-                 "weights": weights(model), "ram": model.get_ram_usage(),
-                 "dynamic": model.is_dynamic()}
+        found = {
+            "models": [known(model), known(text)],
+            "plain": [plain.patcher, plain.get_models()],
+            "weights": weights(model),
+            "ram": model.get_ram_usage(),
+            "dynamic": model.is_dynamic(),
+        }
         if hasattr(patchers, "is_model_patcher_output"):
             known_to_it = patchers.is_model_patcher_output
             found["recognised"] = [known_to_it(item) for item in (model, text)]
@@ -65,6 +69,7 @@ def weights(model) -> int:
 
 def paged(item):
     """The same on the patcher that newer hosts put in at start-up on an Nvidia card."""
+
     def dynamic(handle: ComfyHandle) -> ComfyHandle:
         devices = torch.device("cuda"), torch.device("cpu")
         patcher = patchers.ModelPatcherDynamic(handle.patcher.model, *devices)
@@ -77,12 +82,13 @@ def paged(item):
 
 def tracked(items: list) -> dict:
     """How many networks the host marks as in use by a prompt, and how many still after it."""
+
     def in_use() -> int:
         held = [patcher for item in items for patcher in item.get_models()]
         return sum(each.model.dynamic_pins[each.load_device]["current_prompt"] for each in held)
 
     tracker = patchers.PromptModelTracker()
-    tracker.add([[item] for item in items])     # as a node's outputs lie in the host's cache
+    tracker.add([[item] for item in items])  # as a node's outputs lie in the host's cache
     during = in_use()
     tracker.end()
     return {"during": during, "after": in_use()}

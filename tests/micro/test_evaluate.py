@@ -19,7 +19,9 @@ def truth():
 
 
 def test_measures_know_the_truth(truth):
-    noisy = (truth + 0.1 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    noisy = (
+        truth + 0.1 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
+    ).clamp(0, 1)
     assert ssim(truth, truth) == pytest.approx(1.0)
     assert 18 < psnr(noisy, truth) < 22 and ssim(noisy, truth) < 0.9
 
@@ -37,12 +39,22 @@ def test_resized_keeps_the_range(truth):
 
 
 def test_a_whole_evaluation(tmp_path, monkeypatch):
-    """Untrained models are evaluated from captions to numbers; they are at chance, so only the shape is checked."""
+    """Untrained models are evaluated from captions to numbers; they are at chance, so only the
+    shape is checked.
+    """
     write_untrained(tmp_path / "models")
     quick = {name: {**settings, "steps": 2} for name, settings in SETTINGS.items()}
     monkeypatch.setattr("show1_micro.evaluate.SETTINGS", quick)
-    arguments = ["micro", "evaluate", "--clips", "2", "--models", str(tmp_path / "models"),
-                 "--json", str(tmp_path / "numbers.json")]
+    arguments = [
+        "micro",
+        "evaluate",
+        "--clips",
+        "2",
+        "--models",
+        str(tmp_path / "models"),
+        "--json",
+        str(tmp_path / "numbers.json"),
+    ]
     assert main(arguments) == 0
     results = json.loads((tmp_path / "numbers.json").read_text())
     assert results["keyframes"]["n"] == 2 and results["keyframes"]["unseen"]["n"] == 2
@@ -55,21 +67,45 @@ def test_a_whole_evaluation(tmp_path, monkeypatch):
 def test_ablations_from_training_to_tables(tmp_path, monkeypatch, capsys):
     """One step of training and one clip: at chance, so only what is written is checked."""
     from show1_micro.codec import train_vae
+
     quick = {name: {**settings, "steps": 5} for name, settings in SETTINGS.items()}
     monkeypatch.setattr("show1_micro.evaluate.SETTINGS", quick)
     train_vae(tmp_path / "runs" / "vae", minutes=1e-4)
     picture = tmp_path / "ways.png"
-    assert main(["micro", "ablate", "--runs", str(tmp_path / "runs"), "--seeds", "1", "--steps", "1", "--clips", "1",
-                 "--json", str(tmp_path / "numbers.json"), "--picture", str(picture)]) == 0
+    assert (
+        main(
+            [
+                "micro",
+                "ablate",
+                "--runs",
+                str(tmp_path / "runs"),
+                "--seeds",
+                "1",
+                "--steps",
+                "1",
+                "--clips",
+                "1",
+                "--json",
+                str(tmp_path / "numbers.json"),
+                "--picture",
+                str(picture),
+            ]
+        )
+        == 0
+    )
     results = json.loads((tmp_path / "numbers.json").read_text())
     assert set(results["timesteps"]) == {"input", "0-900", "0-1000"} and results["steps"] == 1
     ways = results["ways"]
-    assert ways["pixel keyframes, pixel SR"]["MB"] > 2 * ways["pixel keyframes, latent expert"]["MB"]
+    assert (
+        ways["pixel keyframes, pixel SR"]["MB"] > 2 * ways["pixel keyframes, latent expert"]["MB"]
+    )
     assert "| latents alone |" in capsys.readouterr().out and picture.stat().st_size > 1000
 
 
 def test_every_stage_is_bundled():
-    assert all((WEIGHTS / name / "unet" / "config.json").is_file() for name in REPOSITORIES.values())
+    assert all(
+        (WEIGHTS / name / "unet" / "config.json").is_file() for name in REPOSITORIES.values()
+    )
 
 
 def test_the_bundle_is_small():
@@ -78,7 +114,16 @@ def test_the_bundle_is_small():
 
 def test_the_command_line_exports_a_run(tmp_path):
     from show1_micro.train import Trainer
+
     Trainer("keyframes", tmp_path / "runs" / "keyframes").save()
-    arguments = ["micro", "export", "keyframes", "--runs", str(tmp_path / "runs"), "--target", str(tmp_path / "out")]
+    arguments = [
+        "micro",
+        "export",
+        "keyframes",
+        "--runs",
+        str(tmp_path / "runs"),
+        "--target",
+        str(tmp_path / "out"),
+    ]
     assert main(arguments) == 0
     assert (tmp_path / "out" / "show-1-base" / "text_encoder" / "model.safetensors").is_file()

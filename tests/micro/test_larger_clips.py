@@ -19,19 +19,32 @@ SCENE = Scene("circle", "red", "right", "grey", "striped", travel=0.36)
 @pytest.fixture(scope="module")
 def upscaled():
     """Truth, bicubic and ours: (32, 64, 128, 3) each. Five windows, three tiles across."""
-    truth, low = (render([SCENE], frame_times(FRAMES), scale * LOW, scale * WIDE)[0] for scale in (4, 1))
+    truth, low = (
+        render([SCENE], frame_times(FRAMES), scale * LOW, scale * WIDE)[0] for scale in (4, 1)
+    )
     runtime = PlainRuntime("cpu", torch.float32)
     states = load_text_encoder(WEIGHTS / "show-1-base", runtime).encode([SCENE.caption(), ""])
     settings = PixelSRSettings(**{**SETTINGS["pixel_sr"], "cfg": 1.0}, seed=1)
-    ours = pixel_sr(load_model(WEIGHTS / "show-1-sr1", runtime), low, states[:1], states[1:], settings).clamp(0, 1)
-    bicubic = F.interpolate(low.movedim(-1, 1), scale_factor=4, mode="bicubic").movedim(1, -1).clamp(0, 1)
+    ours = pixel_sr(
+        load_model(WEIGHTS / "show-1-sr1", runtime), low, states[:1], states[1:], settings
+    ).clamp(0, 1)
+    bicubic = (
+        F.interpolate(low.movedim(-1, 1), scale_factor=4, mode="bicubic").movedim(1, -1).clamp(0, 1)
+    )
     return truth, bicubic, ours
 
 
-@pytest.mark.parametrize("part", [
-    (slice(None), slice(None)), (slice(-4, None), slice(None)), (slice(0, 1), slice(None)),
-    (slice(None), slice(32, 64)), (slice(None), slice(64, 96))],
-    ids=["whole clip", "last frames", "first frame", "left tile border", "right tile border"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        (slice(None), slice(None)),
+        (slice(-4, None), slice(None)),
+        (slice(0, 1), slice(None)),
+        (slice(None), slice(32, 64)),
+        (slice(None), slice(64, 96)),
+    ],
+    ids=["whole clip", "last frames", "first frame", "left tile border", "right tile border"],
+)
 def test_better_than_bicubic_everywhere(upscaled, part):
     frames, columns = part
     truth, bicubic, ours = (clip[frames, :, columns] for clip in upscaled)

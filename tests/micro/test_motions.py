@@ -19,7 +19,9 @@ SCENES = [random_scene(torch.Generator().manual_seed(seed)) for seed in range(12
 def test_paths_are_read(path):
     readings = [read_clip(clip(scene, path, 8, 16)) for scene in SCENES]
     assert [motion_of(reading) for reading in readings] == [path] * len(SCENES)
-    assert all(reading.matches(scene, *LOOKS) for reading, scene in zip(readings, SCENES, strict=True))
+    assert all(
+        reading.matches(scene, *LOOKS) for reading, scene in zip(readings, SCENES, strict=True)
+    )
 
 
 def test_trained_motions_are_no_paths():
@@ -50,8 +52,23 @@ def test_shares_of_drawn_clips():
 
 
 def test_a_whole_trial(tmp_path):
-    arguments = ["micro", "motion", "--steps", "2", "--clips", "2", "--strengths", "0", "1", "--batch-size", "1",
-                 "--json", str(tmp_path / "numbers.json"), "--picture", str(tmp_path / "clips.png")]
+    arguments = [
+        "micro",
+        "motion",
+        "--steps",
+        "2",
+        "--clips",
+        "2",
+        "--strengths",
+        "0",
+        "1",
+        "--batch-size",
+        "1",
+        "--json",
+        str(tmp_path / "numbers.json"),
+        "--picture",
+        str(tmp_path / "clips.png"),
+    ]
     assert main(arguments) == 0
     results = json.loads((tmp_path / "numbers.json").read_text())
     assert results["strength 0.0"]["n"] == 2 and results["strength 0.0"]["moves so"] == 0
@@ -59,8 +76,21 @@ def test_a_whole_trial(tmp_path):
 
 
 def test_a_whole_style_trial(tmp_path):
-    arguments = ["micro", "style", "--steps", "1", "--clips", "2", "--strengths", "0", "1",
-                 "--json", str(tmp_path / "numbers.json"), "--picture", str(tmp_path / "clips.png")]
+    arguments = [
+        "micro",
+        "style",
+        "--steps",
+        "1",
+        "--clips",
+        "2",
+        "--strengths",
+        "0",
+        "1",
+        "--json",
+        str(tmp_path / "numbers.json"),
+        "--picture",
+        str(tmp_path / "clips.png"),
+    ]
     assert main(arguments) == 0
     results = json.loads((tmp_path / "numbers.json").read_text())
     assert results["strength 0.0"]["n"] == 2 and results["strength 0.0"]["texture"] == 0

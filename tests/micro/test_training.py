@@ -42,6 +42,7 @@ def generator(seed=0):
 
 def test_tokenizers_know_every_word(untrained):
     from transformers import CLIPTokenizer, T5Tokenizer, T5TokenizerFast
+
     words = " ".join(vocabulary.WORDS)
     for kind in (T5Tokenizer, T5TokenizerFast):
         tokens = kind.from_pretrained(untrained / "show-1-base" / "tokenizer")
@@ -56,18 +57,26 @@ def test_tokenizers_know_every_word(untrained):
 
 def test_the_sentencepiece_file_agrees(untrained):
     sentencepiece = pytest.importorskip("sentencepiece")
-    model = sentencepiece.SentencePieceProcessor(str(untrained / "show-1-base" / "tokenizer" / "spiece.model"))
+    model = sentencepiece.SentencePieceProcessor(
+        str(untrained / "show-1-base" / "tokenizer" / "spiece.model")
+    )
     text = "a striped red circle, moving right on a purple-ish background."
     from transformers import T5TokenizerFast
+
     fast = T5TokenizerFast.from_pretrained(untrained / "show-1-base" / "tokenizer")
     assert model.encode(text) == fast(text).input_ids[:-1]
     assert (model.pad_id(), model.eos_id(), model.unk_id()) == (0, 1, 2)
 
 
 def test_text_states_carry_meaning_to_the_pads(read):
-    first, same, other, empty = read(["a red circle moving right on a grey background",
-                                      "a red ball moving rightwards on a gray background",
-                                      "a red circle moving left on a grey background", ""])
+    first, same, other, empty = read(
+        [
+            "a red circle moving right on a grey background",
+            "a red ball moving rightwards on a gray background",
+            "a red circle moving left on a grey background",
+            "",
+        ]
+    )
     assert first.shape == (77, 64)
     last = [states[-1] for states in (first, same, other, empty)]
     assert (last[0] - last[1]).norm() < 1e-3
@@ -76,6 +85,7 @@ def test_text_states_carry_meaning_to_the_pads(read):
 
 def test_untrained_is_seeded_and_complete(untrained, tmp_path):
     from safetensors.torch import load_file
+
     write_untrained(tmp_path, seed=3)
     for name in REPOSITORIES.values():
         file = f"{name}/unet/diffusion_pytorch_model.safetensors"
@@ -101,8 +111,12 @@ def test_networks_start_as_the_identity(kind):
 
 def test_schedules_are_the_published_ones():
     from diffusers import DDPMScheduler
+
     linear = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
-    for own, options in ((cosine_alphas(), {"beta_schedule": "squaredcos_cap_v2"}), (linear_alphas(), linear)):
+    for own, options in (
+        (cosine_alphas(), {"beta_schedule": "squaredcos_cap_v2"}),
+        (linear_alphas(), linear),
+    ):
         assert torch.allclose(own, DDPMScheduler(**options).alphas_cumprod, rtol=1e-3, atol=1e-6)
     assert abs(loss_weight(cosine_alphas()).mean() - 1) < 0.1
 
@@ -110,9 +124,12 @@ def test_schedules_are_the_published_ones():
 def test_conditions_are_the_stages_own():
     """Training sees the conditions that the stages build."""
     from show1_engine.stages.interpolate import condition_of
+
     clean = torch.rand(2, 3, 5, 8, 8, generator=generator()) * 2 - 1
     own = interpolation_condition(clean, generator(), noise=0.0)
-    theirs = torch.cat([condition_of(clean[i:i + 1, :, 0], clean[i:i + 1, :, -1]) for i in range(2)])
+    theirs = torch.cat(
+        [condition_of(clean[i : i + 1, :, 0], clean[i : i + 1, :, -1]) for i in range(2)]
+    )
     assert torch.allclose(own, theirs, atol=1e-5)
     low = torch.rand(1, 3, 2, 16, 16, generator=generator())
     assert sr_condition(low, torch.tensor([0]), generator()).shape == (1, 3, 2, SR_SIZE, SR_SIZE)
@@ -122,6 +139,7 @@ def test_a_tenth_of_the_text_is_dropped(read):
     many = keyframe_clips(1, generator(), read)
     assert many.sample.shape == (1, 3, FRAMES, KEYFRAME_SIZE, KEYFRAME_SIZE)
     from show1_micro.batches import scenes
+
     states = captions(scenes(400, generator()), generator(), read)
     share = (states == read([""])).all(-1).all(-1).float().mean()
     assert 0.05 < share < 0.16
@@ -131,7 +149,9 @@ def test_super_resolution_windows_are_chained(read):
     batch = pixel_sr_clips(6, generator(1), read)
     assert batch.sample.shape == (6, 6, 8, SR_SIZE, SR_SIZE) and batch.labels.shape == (6,)
     roughness = batch.sample[:, 3:, 0].diff(dim=-1).abs().mean((1, 2, 3))
-    assert roughness.min() < 0.1 < roughness.max()  # a clean first frame in some, a noised one in others
+    assert (
+        roughness.min() < 0.1 < roughness.max()
+    )  # a clean first frame in some, a noised one in others
 
 
 def test_stills_leave_the_temporal_layers_out(read):
@@ -156,7 +176,7 @@ def test_clocks_tell_the_order_of_the_frames():
             wind_clock(layer)
             added = (layer(x, FRAMES) - x).unflatten(0, (2, FRAMES))
         width = channels // 32
-        ramp, bump = added[:, :, -2 * width:-width], added[:, :, -width:]
+        ramp, bump = added[:, :, -2 * width : -width], added[:, :, -width:]
         assert (ramp - clock_readings(FRAMES)[:, :1, None, None]).abs().max() < 1e-4
         assert torch.allclose(bump, bump.flip(1), atol=1e-4) and (ramp.diff(dim=1) > 0.3).all()
 
@@ -184,7 +204,9 @@ def test_a_new_run_goes_on_from_the_bundled_weights(stage, tmp_path):
     trainer = Trainer(stage, tmp_path, bundled=True)
     fresh = Trainer(stage, tmp_path)
     assert any(not torch.equal(value, fresh.mean[key]) for key, value in trainer.mean.items())
-    batch = trainer.makers[f"{'keyframe' if stage == 'keyframes' else stage}_clips"](2, generator(1), trainer.captions)
+    batch = trainer.makers[f"{'keyframe' if stage == 'keyframes' else stage}_clips"](
+        2, generator(1), trainer.captions
+    )
     with torch.no_grad():
         assert batch_loss(trainer.unet, batch) < 0.5 * batch_loss(fresh.unet, batch)
 

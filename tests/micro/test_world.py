@@ -43,6 +43,7 @@ def test_blur():
     def blurred(x):
         planes = torch.nn.functional.pad(x.movedim(-1, 1), (1, 1, 1, 1), mode="replicate")
         return torch.nn.functional.avg_pool2d(planes, 3, 1).movedim(1, -1)
+
     shares = accuracy(scenes(100), spoil=blurred)
     assert shares["colour"] >= 0.95 and shares["motion"] >= 0.98 and shares["shape"] >= 0.8
 
@@ -57,9 +58,15 @@ def test_sizes_agree():
     many = scenes(20)
     small = render(many, frame_times(3), 16, 16)
     large = render(many, frame_times(3), 128, 128)
-    pooled = torch.nn.functional.avg_pool2d(large.flatten(0, 1).movedim(-1, 1), 8).movedim(1, -1).view_as(small)
+    pooled = (
+        torch.nn.functional.avg_pool2d(large.flatten(0, 1).movedim(-1, 1), 8)
+        .movedim(1, -1)
+        .view_as(small)
+    )
     assert (small - pooled).abs().mean() < 0.005
-    plain = render([world.with_words(scene, texture="plain") for scene in many], frame_times(3), 16, 16)
+    plain = render(
+        [world.with_words(scene, texture="plain") for scene in many], frame_times(3), 16, 16
+    )
     assert torch.equal(plain, small)
 
 
@@ -76,6 +83,8 @@ def test_held_out_combinations():
     kept = scenes(300, held_out=False)
     assert not any(map(is_held_out, kept)) and all(map(is_held_out, scenes(20, held_out=True)))
     for name in recogniser.ATTRIBUTES:
-        assert len({getattr(scene, name) for scene in kept}) == len({getattr(scene, name) for scene in scenes(300)})
+        assert len({getattr(scene, name) for scene in kept}) == len(
+            {getattr(scene, name) for scene in scenes(300)}
+        )
     combos = {(s.shape, s.colour, s.motion) for s in scenes(600, held_out=True)}
     assert len(combos) == 6

@@ -1,4 +1,5 @@
-"""A saved graph, older or newer than the host, becomes the prompt that the host's editor would send.
+"""A saved graph, older or newer than the host, becomes the prompt that the host's editor would
+send.
 
 (Compared with the editor itself, for every template: tests/host/test_workflows.py.)
 """
