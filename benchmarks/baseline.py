@@ -80,7 +80,7 @@ def attend(layer: nn.Module, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 class PlainAttention(Attention):
     def forward(self, x: Tensor, text: Tensor | None = None) -> Tensor:
         k, v = self.keys_values(x if text is None else text)
-        return self.to_out[0](attend(self, self.to_q(x), k, v))
+        return self.to_out[0](attend(self, self.to_q(x), k, v=v))
 
 
 class PlainAddedKVAttention(AddedKVAttention):
@@ -89,7 +89,7 @@ class PlainAddedKVAttention(AddedKVAttention):
         h = rearrange(self.group_norm(x), "b c h w -> b (h w) c")
         if not self.text_only:
             k, v = torch.cat([k, self.to_k(h)], dim=1), torch.cat([v, self.to_v(h)], dim=1)
-        h = self.to_out[0](attend(self, self.to_q(h), k, v))
+        h = self.to_out[0](attend(self, self.to_q(h), k, v=v))
         return x + h.transpose(1, 2).reshape(x.shape)
 
 

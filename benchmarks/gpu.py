@@ -139,9 +139,13 @@ def cascade(
     images = first = None
     for kind in _STAGES:
         model = random_model(
-            kind, work.unets[kind], work.vae if kind == LATENT_EXPERT else None, runtime, dtype
+            kind,
+            work.unets[kind],
+            work.vae if kind == LATENT_EXPERT else None,
+            runtime=runtime,
+            dtype=dtype,
         )
-        out, rows[kind] = _stage(work, model, meter, images, first)
+        out, rows[kind] = _stage(work, model, meter, images=images, first=first)
         if out is None:  # go on with frames of the right shape
             out = torch.rand(_shape(kind, work))
         first, images = (out, images) if kind == FIRST_FRAME_SR else (first, out)
@@ -168,9 +172,9 @@ def _text(config: dict[str, Any], runtime: Runtime, dtype: str) -> Tensor:
         TEXT,
         network,
         network.model,
-        (full_size.random_weights(network.model), Path("t5")),
-        runtime,
-        dtype,
+        found=(full_size.random_weights(network.model), Path("t5")),
+        runtime=runtime,
+        weight_dtype=dtype,
     )
     device = handle.load(2 * TOKENS * 2**18)
     ids = torch.ones(2, TOKENS, dtype=torch.long, device=device)
@@ -183,16 +187,32 @@ def random_model(
 ) -> Show1Model:
     """A model of this architecture with random weights, managed by the runtime."""
     net = empty_unet(config, runtime, dtype)
-    handle = filled(UNET, net, net, (full_size.random_weights(net), Path(kind)), runtime, dtype)
+    handle = filled(
+        UNET,
+        net,
+        net,
+        found=(full_size.random_weights(net), Path(kind)),
+        runtime=runtime,
+        weight_dtype=dtype,
+    )
     codec = None
     if vae is not None:
         module = autoencoder.build(vae)
         codec = filled(
-            VAE, module, module, (full_size.random_weights(module), Path("vae")), runtime
+            VAE,
+            module,
+            module,
+            found=(full_size.random_weights(module), Path("vae")),
+            runtime=runtime,
         )
     family = "pixel_sr" if kind == FIRST_FRAME_SR else kind
     return Show1Model(
-        kind, kind, handle, configs.scheduler_config(family), configs.noising_config(), codec
+        kind,
+        kind,
+        handle,
+        scheduler_config=configs.scheduler_config(family),
+        noising_config=configs.noising_config(),
+        vae=codec,
     )
 
 
@@ -263,7 +283,7 @@ def against_baseline(
             net = UNet(config).eval().requires_grad_(False)
         net = full_size.fill(net.to(dtype).to_empty(device=device))
         windows = 7 if kind == INTERPOLATION else 1
-        results[kind] = _step_seconds(net, size, windows, Meter(device), repeats)
+        results[kind] = _step_seconds(net, size, windows, meter=Meter(device), repeats=repeats)
         del net
     return results
 

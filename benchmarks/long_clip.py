@@ -71,7 +71,7 @@ def measure(frames: int) -> dict:
         text = torch.zeros(1, 77, model.network.text_width)
         clip = torch.rand(frames, HEIGHT, WIDTH, 3)
         start = time.monotonic()
-        out = pixel_sr(model, clip, text, text, PixelSRSettings(steps=1, cfg=1.0))
+        out = pixel_sr(model, clip, text, negative=text, settings=PixelSRSettings(steps=1, cfg=1.0))
     return {
         "frames": frames,
         "seconds": time.monotonic() - start,
@@ -88,7 +88,7 @@ def small_model(folder: Path) -> Path:
     from show1_micro import configs
 
     config = {
-        **configs.pixel_unet(6, (32,), 1, ("resnet",), 256),
+        **configs.pixel_unet(6, (32,), 1, kinds=("resnet",), sample_size=256),
         "class_embed_type": "timestep",
         "mid_block_type": "UNetMidBlock3DSimpleCrossAttn",
         "only_cross_attention": True,

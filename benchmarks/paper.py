@@ -48,11 +48,13 @@ class Stage:
 STAGES = {
     stage.kind: stage
     for stage in (
-        Stage(KEYFRAMES, "show-1-base", 75, 1, 8, 40, 64),
-        Stage(INTERPOLATION, "show-1-interpolation", 75, 7, 5, 40, 64),
-        Stage(FIRST_FRAME_SR, "IF-II-L", 70, 1, 1, 160, 256),
-        Stage(PIXEL_SR, "show-1-sr1", 125, 4, 8, 160, 256),
-        Stage(LATENT_EXPERT, "show-1-sr2", 50, 1, 29, 40, 72, strength=0.8),
+        Stage(KEYFRAMES, "show-1-base", 75, windows=1, frames=8, height=40, width=64),
+        Stage(INTERPOLATION, "show-1-interpolation", 75, windows=7, frames=5, height=40, width=64),
+        Stage(FIRST_FRAME_SR, "IF-II-L", 70, windows=1, frames=1, height=160, width=256),
+        Stage(PIXEL_SR, "show-1-sr1", 125, windows=4, frames=8, height=160, width=256),
+        Stage(
+            LATENT_EXPERT, "show-1-sr2", 50, windows=1, frames=29, height=40, width=72, strength=0.8
+        ),
     )
 }
 SIZE = (320, 576)  # of the finished frames
@@ -84,14 +86,14 @@ def evaluation(net: Any, batch: int, frames: int, height: int, width: int, seed:
 def forward_flops(name: str, frames: int, height: int, width: int) -> int:
     """Floating-point operations of one forward of one video, text prepared beforehand."""
     net = full_size.unet(name)
-    sample, timestep, text, labels = evaluation(net, 1, frames, height, width)
+    sample, timestep, text, labels = evaluation(net, 1, frames, height=height, width=width)
     text = net.prepare_text(text)
     return flops(lambda: net(sample, timestep, text, labels))
 
 
 def forward_peak(net: Any, batch: int, frames: int, height: int, width: int) -> int:
     """Bytes of activations at the peak of a forward, text states included; `net` may be on meta."""
-    sample, timestep, text, labels = evaluation(net, batch, frames, height, width)
+    sample, timestep, text, labels = evaluation(net, batch, frames, height=height, width=width)
     with torch.no_grad():
         states = net.prepare_text(text)
     prepared = sum(

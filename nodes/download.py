@@ -54,6 +54,6 @@ class Show1DownloadModel(io.ComfyNode):
     @classmethod
     def execute(cls, model: str, accept_license: bool) -> io.NodeOutput:
         one_of("Show1DownloadModel: model", model, PUBLISHED)
-        folder = download(model, _folder_for(model), accept_license, download_report())
+        folder = download(model, _folder_for(model), accept_license, report=download_report())
         show_text(f"{model} is in {folder}")
         return io.NodeOutput(model)

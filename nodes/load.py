@@ -133,7 +133,9 @@ class Show1LoadModel(io.ComfyNode):
     ) -> io.NodeOutput:
         found = _chosen("Show1LoadModel", _models(), model_name)
         return io.NodeOutput(
-            load_model(found.path, ComfyRuntime(), weight_dtype, _bare(model_name), compile)
+            load_model(
+                found.path, ComfyRuntime(), weight_dtype, name=_bare(model_name), compiled=compile
+            )
         )
 
 
@@ -167,4 +169,4 @@ class Show1LoadTextEncoder(io.ComfyNode):
     @classmethod
     def execute(cls, name: str, weight_dtype: str = "default") -> io.NodeOutput:
         found = _chosen("Show1LoadTextEncoder", _text_encoders(), name)
-        return io.NodeOutput(load_text_encoder(found.path, ComfyRuntime(), weight_dtype, name))
+        return io.NodeOutput(load_text_encoder(found.path, ComfyRuntime(), weight_dtype, name=name))

@@ -412,7 +412,9 @@ def _widgets(
         name, kind, options = prefix + name, spec[0], spec[1] if len(spec) > 1 else {}
         if _is_widget(kind, options, saved.get(name)):
             yield name, kind, options
-        yield from _widgets(_brought_along(options, name, saved, values), saved, values, f"{name}.")
+        yield from _widgets(
+            _brought_along(options, name, saved, values=values), saved, values, prefix=f"{name}."
+        )
 
 
 def _is_widget(kind: str | list, options: dict, saved: dict | None) -> bool:

@@ -80,7 +80,9 @@ def run(
         return loaded
 
     prompts = [cascade.prompt, cascade.pixel_negative_prompt]
-    text = _halves(t5_of(cascade.models, runtime, paths, cascade.text_encoder).encode(prompts))
+    text = _halves(
+        t5_of(cascade.models, runtime, paths, chosen=cascade.text_encoder).encode(prompts)
+    )
     images = keyframes(model(KEYFRAMES), *text, cascade.keyframes, reporter("keyframes"))
     yield "keyframes", images
     if last >= 1:

@@ -64,7 +64,7 @@ def load_model(
     found = checkpoint.weights("unet")
     check_fit("unet", checkpoint.unet_config, *found)
     unet = empty_unet(checkpoint.unet_config, runtime, weight_dtype)
-    handle = filled(UNET, unet, unet, found, runtime, weight_dtype)
+    handle = filled(UNET, unet, unet, found=found, runtime=runtime, weight_dtype=weight_dtype)
     if compiled:
         compile_network(unet, runtime.device)
     vae = None
@@ -72,14 +72,14 @@ def load_model(
         found = checkpoint.weights("vae")
         check_fit("vae", checkpoint.vae_config, *found)
         net = autoencoder.build(checkpoint.vae_config)
-        vae = filled(VAE, net, net, found, runtime)
+        vae = filled(VAE, net, net, found=found, runtime=runtime)
     return Show1Model(
         name or checkpoint.name,
         checkpoint.kind,
         handle,
-        checkpoint.scheduler_config,
-        checkpoint.noising_config,
-        vae,
+        scheduler_config=checkpoint.scheduler_config,
+        noising_config=checkpoint.noising_config,
+        vae=vae,
         trained=checkpoint.trained,
     )
 
@@ -113,9 +113,15 @@ def load_text_encoder(
     found = checkpoint.weights()
     check_fit(checkpoint.model_type, checkpoint.config, *found)
     network = runtime.build_text(kind, checkpoint.config)
-    handle = filled(TEXT, network, network.model, found, runtime, weight_dtype)
+    handle = filled(
+        TEXT, network, network.model, found=found, runtime=runtime, weight_dtype=weight_dtype
+    )
     return TextEncoder(
-        name or Path(path).name, kind, tokenizer, handle, checkpoint.config["vocab_size"]
+        name or Path(path).name,
+        kind,
+        tokenizer,
+        network=handle,
+        vocabulary=checkpoint.config["vocab_size"],
     )
 
 
@@ -152,7 +158,7 @@ def filled(
     load_strict(
         keyed,
         {
-            key: _stored(value, storage, key, key in matrices, file)
+            key: _stored(value, storage, key, matrix=key in matrices, file=file)
             for key, value in weights.items()
         },
         file,
@@ -186,5 +192,5 @@ def _stored(value: Tensor, dtype: torch.dtype, key: str, matrix: bool, file: Pat
         dtype = (
             torch.float16
         )  # norms, biases, embeddings and lone parameters have no castable fp8 form
-    check_finite(value, f"'{file}'", key, dtype)
+    check_finite(value, f"'{file}'", key, dtype=dtype)
     return value.to(dtype)

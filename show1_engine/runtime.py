@@ -40,7 +40,7 @@ class PlainHandle:
 
     def patched(self, patches: Patches, strength: float) -> "PlainHandle":
         return PlainHandle(
-            self.module, self.dtype, self._runtime, (*self._patches, (patches, strength))
+            self.module, self.dtype, self._runtime, patches=(*self._patches, (patches, strength))
         )
 
     def memory(self) -> int:

@@ -149,9 +149,9 @@ def _train(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(args.threads)
     if args.stage == "vae":
-        train_vae(args.runs / "vae", args.minutes, args.seed, args.anneal)
+        train_vae(args.runs / "vae", args.minutes, args.seed, anneal=args.anneal)
         return 0
-    trainer = Trainer(args.stage, args.runs / args.stage, args.seed, args.bundled)
+    trainer = Trainer(args.stage, args.runs / args.stage, args.seed, bundled=args.bundled)
     trainer.train(args.minutes, args.anneal, args.steps, show=_show)
     return 0
 
@@ -162,7 +162,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     from .evaluate import evaluate, table
 
     torch.set_num_threads(args.threads)
-    results = evaluate(args.models or WEIGHTS, args.clips, _show, tuple(args.stages))
+    results = evaluate(args.models or WEIGHTS, args.clips, _show, stages=tuple(args.stages))
     print("\n" + table(results))
     if args.json:
         args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -177,10 +177,16 @@ def _ablate(args: argparse.Namespace) -> int:
     from .ablate import ablate, markdown, train_experts
 
     torch.set_num_threads(args.threads)
-    train_experts(args.runs, args.seeds, args.steps, _show)
+    train_experts(args.runs, args.seeds, args.steps, progress=_show)
     with tempfile.TemporaryDirectory() as scratch:
         results = ablate(
-            WEIGHTS, args.runs, Path(scratch), args.seeds, args.clips, args.picture, _show
+            WEIGHTS,
+            args.runs,
+            Path(scratch),
+            seeds=args.seeds,
+            clips=args.clips,
+            picture=args.picture,
+            progress=_show,
         )
     print("\n" + markdown(results))
     if args.json:
@@ -205,12 +211,12 @@ def _motion(args: argparse.Namespace) -> int:
             WEIGHTS / "show-1-base",
             args.path,
             settings,
-            args.clips,
-            args.strengths,
-            args.picture,
-            _show,
-            args.scenes,
-            args.cfg,
+            count=args.clips,
+            strengths=args.strengths,
+            picture=args.picture,
+            say=_show,
+            scenes=args.scenes,
+            cfg=args.cfg,
         ),
         args.recolour,
     )
@@ -225,11 +231,11 @@ def _style(args: argparse.Namespace) -> int:
             WEIGHTS,
             args.texture,
             settings,
-            args.clips,
-            args.strengths,
-            args.picture,
-            _show,
-            args.scenes,
+            count=args.clips,
+            strengths=args.strengths,
+            picture=args.picture,
+            say=_show,
+            scenes=args.scenes,
         ),
     )
 

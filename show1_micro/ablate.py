@@ -76,8 +76,8 @@ def ablate(
     }
     rows: list[Tensor] = []
     results = {
-        "ways": _ways(judge, experts, clips, rows, progress),
-        "timesteps": _timesteps(judge, experts, clips, progress),
+        "ways": _ways(judge, experts, clips, rows=rows, progress=progress),
+        "timesteps": _timesteps(judge, experts, clips, progress=progress),
         "clips": clips,
         "seeds": seeds,
         "steps": _steps(runs),
@@ -88,7 +88,7 @@ def ablate(
 
 
 def _expert(runs: Path, scratch: Path, stage: str, seed: int) -> Show1Model:
-    folder = export_run(_folder(runs, seed), stage, scratch / stage / str(seed), runs / "vae")
+    folder = export_run(_folder(runs, seed), stage, scratch / stage / str(seed), vae=runs / "vae")
     return load_model(folder, PlainRuntime("cpu", torch.float32))
 
 
@@ -113,7 +113,7 @@ def _ways(
     readings: dict[str, list[Reading]] = {way: [] for way in WAYS}
     seconds = dict.fromkeys(WAYS, 0.0)
     for index, scene in enumerate(scenes):
-        made = _all_ways(judge, experts["latent_expert_full", 1], scene, judge.seed + index)
+        made = _all_ways(judge, experts["latent_expert_full", 1], scene, seed=judge.seed + index)
         for way, (frames, spent) in made.items():
             readings[way].append(read_clip(frames))
             seconds[way] += spent
@@ -136,7 +136,16 @@ def _activations(judge: Judge, kind: str) -> float:
     """Estimated memory of one forward on eight frames of 64x64, in MB."""
     side = SR_SIZE // 4 if kind == LATENT_EXPERT else SR_SIZE
     return round(
-        unet_bytes(judge.models[kind].network.config, 1, FRAMES, side, side, torch.float32) / 1e6, 1
+        unet_bytes(
+            judge.models[kind].network.config,
+            1,
+            FRAMES,
+            height=side,
+            width=side,
+            dtype=torch.float32,
+        )
+        / 1e6,
+        1,
     )
 
 
@@ -183,11 +192,19 @@ def _timesteps(
         truth = drawn(scene, frame_times(FRAMES) * 0.25, SR_SIZE)
         for spoil, apply in SPOIL.items():
             bad = apply(truth, torch.Generator().manual_seed(judge.seed + index))
-            _note(found, "input", "-", spoil, bad, truth, scene)
+            _note(found, "input", "-", spoil=spoil, made=bad, truth=truth, scene=scene)
             for (stage, seed), expert in experts.items():
                 judge.models[LATENT_EXPERT] = expert
                 made = judge.run(LATENT_EXPERT, scene, bad, judge.seed + index)
-                _note(found, EXPERTS[stage], str(seed), spoil, made, truth, scene)
+                _note(
+                    found,
+                    EXPERTS[stage],
+                    str(seed),
+                    spoil=spoil,
+                    made=made,
+                    truth=truth,
+                    scene=scene,
+                )
         progress(f"timesteps {index + 1}/{clips}")
     return {
         name: {

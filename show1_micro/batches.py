@@ -61,7 +61,7 @@ def scenes(count: int, generator: torch.Generator, **kwargs: object) -> list[Sce
 
 def pixels(many: list[Scene], times: Tensor, size: int) -> Tensor:
     """Rendered as the UNets see them: (B, 3, F, H, W) in [-1, 1]."""
-    return render(many, times, size, size).permute(0, 4, 1, 2, 3) * 2 - 1
+    return render(many, times, size, width=size).permute(0, 4, 1, 2, 3) * 2 - 1
 
 
 def captions(
@@ -86,7 +86,7 @@ def keyframe_stills(count: int, generator: torch.Generator, read: Captions) -> B
     places = torch.randint(0, FRAMES, (count,), generator=generator)
     clean = pixels(many, frame_times(FRAMES)[places, None], KEYFRAME_SIZE)
     batch = _noise_batch(
-        clean, None, captions(many, generator, read), generator, still=True, early=0.5
+        clean, None, captions(many, generator, read), generator=generator, still=True, early=0.5
     )
     return replace(batch, places=places)
 
@@ -95,7 +95,9 @@ def keyframe_clips(count: int, generator: torch.Generator, read: Captions) -> Ba
     """Whole clips of keyframes."""
     many = scenes(count, generator)
     clean = pixels(many, frame_times(FRAMES), KEYFRAME_SIZE)
-    return _noise_batch(clean, None, captions(many, generator, read), generator, early=0.8)
+    return _noise_batch(
+        clean, None, captions(many, generator, read), generator=generator, early=0.8
+    )
 
 
 def interpolation_clips(count: int, generator: torch.Generator, read: Captions) -> Batch:
@@ -103,7 +105,10 @@ def interpolation_clips(count: int, generator: torch.Generator, read: Captions) 
     many = scenes(count, generator, travel=(0.02, 0.60))
     clean = pixels(many, frame_times(5), KEYFRAME_SIZE)
     return _noise_batch(
-        clean, interpolation_condition(clean, generator), captions(many, generator, read), generator
+        clean,
+        interpolation_condition(clean, generator),
+        captions(many, generator, read),
+        generator=generator,
     )
 
 
@@ -150,7 +155,12 @@ def pixel_sr_stills(count: int, generator: torch.Generator, read: Captions) -> B
         torch.cat([pixels(many, times, SR_SIZE), condition], dim=1), SR_SIZE // 2, generator
     )
     return _noise_batch(
-        both[:, :3], both[:, 3:], captions(many, generator, read), generator, labels, still=True
+        both[:, :3],
+        both[:, 3:],
+        captions(many, generator, read),
+        generator=generator,
+        labels=labels,
+        still=True,
     )
 
 
@@ -187,7 +197,9 @@ def pixel_sr_clips(count: int, generator: torch.Generator, read: Captions) -> Ba
     condition = sr_condition(pixels(many, times, KEYFRAME_SIZE), labels, generator)
     chained = torch.rand(count, generator=generator) < 0.6
     condition[chained, :, 0] = clean[chained, :, 0]
-    return _noise_batch(clean, condition, captions(many, generator, read), generator, labels)
+    return _noise_batch(
+        clean, condition, captions(many, generator, read), generator=generator, labels=labels
+    )
 
 
 def sr_condition(low: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
@@ -224,7 +236,7 @@ def _noise_batch(
     if condition is not None:
         sample = torch.cat([sample, condition], dim=1)
         weight = loss_weight(COSINE[timesteps], floor=0.002)
-    return Batch(sample, timesteps, text, labels, noise, weight, still)
+    return Batch(sample, timesteps, text, labels=labels, noise=noise, weight=weight, still=still)
 
 
 class LatentPool:
@@ -274,10 +286,10 @@ def latent_clips(
         noised(latents, noise, LINEAR[timesteps]),
         timesteps,
         captions(many, generator, read),
-        None,
-        noise,
-        torch.ones(count),
-        False,
+        labels=None,
+        noise=noise,
+        weight=torch.ones(count),
+        still=False,
     )
 
 

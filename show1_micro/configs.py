@@ -92,16 +92,16 @@ def unet_config(kind: str) -> dict[str, Any]:
     """UNet config of a stage of the micro cascade; `kind` as in `models.kinds`."""
     levels = ("resnet", "resnet", "simple")
     if kind == "keyframes":
-        return pixel_unet(3, (32, 64, 96), 1, levels, KEYFRAME_SIZE)
+        return pixel_unet(3, (32, 64, 96), 1, kinds=levels, sample_size=KEYFRAME_SIZE)
     if kind == "interpolation":
-        return pixel_unet(7, (32, 64, 96), 1, levels, KEYFRAME_SIZE)
+        return pixel_unet(7, (32, 64, 96), 1, kinds=levels, sample_size=KEYFRAME_SIZE)
     if kind == "pixel_sr":
         return pixel_unet(
             6,
             (32, 32, 64),
             1,
-            levels,
-            SR_SIZE,
+            kinds=levels,
+            sample_size=SR_SIZE,
             class_embed_type="timestep",
             only_cross_attention=True,
         )
@@ -115,7 +115,7 @@ def latent_unet() -> dict[str, Any]:
     `transformer_in_head_dim` is ours: the 64 of the class would make that layer three times as
     large as all the rest.
     """
-    simple = pixel_unet(4, (32, 64), 1, (), SR_SIZE // 4)
+    simple = pixel_unet(4, (32, 64), 1, kinds=(), sample_size=SR_SIZE // 4)
     return {
         **simple,
         "act_fn": "silu",

@@ -143,9 +143,9 @@ def evaluate(
     slow = max(2, clips // 8)
     results: dict[str, Any] = {"settings": SETTINGS}
     if KEYFRAMES in stages:
-        results |= _cascade(judge, clips, slow, progress, stages)
+        results |= _cascade(judge, clips, slow, progress=progress, stages=stages)
         results["keyframes"]["unseen"] = _keyframe_accuracy(
-            judge, max(2, clips // 4), True, progress
+            judge, max(2, clips // 4), True, progress=progress
         )
     truths = {
         INTERPOLATION: (_interpolation_truth, clips),
@@ -275,7 +275,7 @@ SPOIL = {"noise": _noise, "blocks": _blocks, "blur": _blur}
 
 def drawn(scene: Scene, times: Tensor, size: int) -> Tensor:
     """The scene as it should look, (F, H, W, 3) in [0, 1]."""
-    return render([scene], times, size, size)[0]
+    return render([scene], times, size, width=size)[0]
 
 
 def resized(images: Tensor, size: int, mode: str = "bicubic") -> Tensor:

@@ -30,7 +30,7 @@ from .recogniser import Reading, read_clip
 from .world import Scene, random_scene
 
 EXAMPLE = Scene(
-    "square", "blue", "right", "white", "plain"
+    "square", "blue", "right", background="white", texture="plain"
 )  # looks of the clip that is learned from
 LOOKS = ("shape", "colour", "background")
 SEED = (
@@ -65,7 +65,7 @@ class Trial:
             self.model,
             clip(EXAMPLE, path, FRAMES, KEYFRAME_SIZE),
             self.encode([still_caption(EXAMPLE)]),
-            settings,
+            settings=settings,
             empty=self.encode([""]),
         )
         training.run(report)
@@ -139,10 +139,10 @@ def run_trial(
     found, made = at_strengths(
         strengths,
         lambda strength: trial.clips(
-            judged, lora if strength else None, strength, 1000 * scenes, cfg
+            judged, lora if strength else None, strength, start=1000 * scenes, cfg=cfg
         ),
         lambda clips: shares(clips, judged, path),
-        say,
+        say=say,
     )
     if picture is not None:
         write_comparison(picture, clip(EXAMPLE, path, FRAMES, KEYFRAME_SIZE), made)

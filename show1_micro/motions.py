@@ -51,7 +51,7 @@ def clip(scene: Scene, name: str, frames: int, size: int) -> Tensor:
     """The scene's shape on a path in place of its own motion: (F, H, W, 3) in [0, 1]."""
     times = frame_times(frames)
     x, y = (places(name, times) + torch.tensor([scene.x, scene.y])).T[:, None]
-    return render([scene], times, size, size, (x, y))[0]
+    return render([scene], times, size, width=size, places=(x, y))[0]
 
 
 def motion_of(reading: Reading) -> str:

@@ -65,9 +65,19 @@ def read_clip(images: Tensor) -> Reading:
     colour, cover = _ink(small, paper)
     shape, places, radius, error = _fit(cover)
     texture = (
-        _texture(images, shape, places, radius) if images.shape[1] >= 2 * TEXTURE_CYCLES else None
+        _texture(images, shape, places, radius=radius)
+        if images.shape[1] >= 2 * TEXTURE_CYCLES
+        else None
     )
-    return Reading(shape, colour, _motion(places), background, texture, error, places)
+    return Reading(
+        shape,
+        colour,
+        _motion(places),
+        background=background,
+        texture=texture,
+        error=error,
+        places=places,
+    )
 
 
 def accuracy(
@@ -127,7 +137,7 @@ def _fit(cover: Tensor) -> tuple[str, Tensor, float, float]:
     best: tuple[float, str, Tensor, float] | None = None
     for shape in SHAPES:
         for radius in _RADII:
-            error, places = _best_places(cover, shape, radius, candidates.flatten(1, 2))
+            error, places = _best_places(cover, shape, radius, candidates=candidates.flatten(1, 2))
             if best is None or error < best[0]:
                 best = (error, shape, places, radius)
     return best[1], best[2], best[3], math.sqrt(best[0])
@@ -154,7 +164,7 @@ def _best_places(
     grid = (torch.arange(size) + 0.5) / size
     x = grid - candidates[..., 0, None, None]
     y = grid[:, None] - candidates[..., 1, None, None]
-    drawn = (0.5 - signed_distance(shape, x, y, radius) * size).clamp(0, 1)
+    drawn = (0.5 - signed_distance(shape, x, y, radius=radius) * size).clamp(0, 1)
     errors = (drawn - cover[:, None]).square().mean((2, 3))
     least, index = errors.min(dim=1)
     return float(least.mean()), candidates[torch.arange(len(index)), index]
@@ -179,7 +189,7 @@ def _texture(images: Tensor, shape: str, places: Tensor, radius: float) -> str:
     grid = (torch.arange(size) + 0.5) / size
     x = (grid - places[:, 0, None, None]).expand(-1, size, -1)
     y = (grid[:, None] - places[:, 1, None, None]).expand(-1, -1, size)
-    inside = (signed_distance(shape, x, y, radius) < -1.5 / TEXTURE_CYCLES / 2).float()
+    inside = (signed_distance(shape, x, y, radius=radius) < -1.5 / TEXTURE_CYCLES / 2).float()
     light = images.mean(-1)
     mean = (light * inside).sum((1, 2), keepdim=True) / inside.sum((1, 2), keepdim=True).clamp(
         min=1

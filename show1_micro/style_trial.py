@@ -53,16 +53,18 @@ def run_style(
     example = with_words(EXAMPLE, texture=texture)
     truth, judged = drawn(example, _TIMES, SR_SIZE), others(count, scenes)
     began = time.process_time()
-    training = MotionTraining(model, truth, encode([example.caption(texture=False)]), settings)
+    training = MotionTraining(
+        model, truth, encode([example.caption(texture=False)]), settings=settings
+    )
     training.run(lambda step, total, _: say(f"step {step}/{total}"))
     seconds = time.process_time() - began
     found, made = at_strengths(
         strengths,
         lambda strength: _enlarged(
-            with_motion(model, training.lora, strength), encode, judged, scenes
+            with_motion(model, training.lora, strength), encode, judged, seed=scenes
         ),
         lambda clips: _shares(clips, judged, texture),
-        say,
+        say=say,
     )
     if picture is not None:
         write_comparison(
@@ -91,7 +93,11 @@ def _enlarged(
         settings = PixelSRSettings(**SETTINGS["pixel_sr"], seed=SEED + 1000 * seed + index)
         made.append(
             pixel_sr(
-                model, drawn(scene, _TIMES, KEYFRAME_SIZE), text[:1], text[1:], settings
+                model,
+                drawn(scene, _TIMES, KEYFRAME_SIZE),
+                text[:1],
+                negative=text[1:],
+                settings=settings,
             ).clamp(0, 1)
         )
     return made

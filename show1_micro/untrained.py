@@ -24,4 +24,4 @@ def write_untrained(target: Path, seed: int = 0) -> None:
         for index, kind in enumerate(configs.REPOSITORIES):
             torch.manual_seed(seed + index)
             vae = initial_vae().state_dict() if kind == "latent_expert" else None
-            write_stage(Path(target), kind, initial_unet(kind).state_dict(), vae)
+            write_stage(Path(target), kind, initial_unet(kind).state_dict(), vae=vae)

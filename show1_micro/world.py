@@ -79,12 +79,12 @@ def _draw(generator: torch.Generator, travel: tuple[float, float]) -> Scene:
         pick(SHAPES),
         pick(tuple(COLOURS)),
         motion,
-        pick(tuple(BACKGROUNDS)),
-        pick(TEXTURES),
-        _between(RADIUS, numbers[2]),
-        0.5 + dx,
-        0.5 + dy,
-        _between(travel, numbers[3]),
+        background=pick(tuple(BACKGROUNDS)),
+        texture=pick(TEXTURES),
+        radius=_between(RADIUS, numbers[2]),
+        x=0.5 + dx,
+        y=0.5 + dy,
+        travel=_between(travel, numbers[3]),
     )
 
 
@@ -126,7 +126,7 @@ def render(
     columns, rows = _grid(height, width)
     centre_x, centre_y = places or centres(scenes, times)
     x, y = columns - centre_x[..., None, None], rows[:, None] - centre_y[..., None, None]
-    cover = coverage(scenes, x, y, 1.0 / min(height, width))[..., None]
+    cover = coverage(scenes, x, y, pixel=1.0 / min(height, width))[..., None]
     ink = _ink(scenes, columns, rows)
     paper = torch.tensor([BACKGROUNDS[scene.background] for scene in scenes])[:, None, None, None]
     return paper + cover * (ink - paper)
@@ -162,7 +162,7 @@ def coverage(scenes: list[Scene], x: Tensor, y: Tensor, pixel: float) -> Tensor:
     for name in SHAPES:
         rows = [index for index, scene in enumerate(scenes) if scene.shape == name]
         if rows:
-            distance[rows] = signed_distance(name, x[rows], y[rows], radius[rows])
+            distance[rows] = signed_distance(name, x[rows], y[rows], radius=radius[rows])
     return (0.5 - distance / pixel).clamp(0, 1)
 
 
@@ -202,7 +202,7 @@ def _ink(scenes: list[Scene], columns: Tensor, rows: Tensor) -> Tensor:
 
 def clip(scene: Scene, frames: int, size: int) -> Tensor:
     """A whole clip of one scene as the nodes pass it: (F, H, W, 3) in [0, 1]."""
-    return render([scene], frame_times(frames), size, size)[0]
+    return render([scene], frame_times(frames), size, width=size)[0]
 
 
 def with_words(scene: Scene, **words: str) -> Scene:

@@ -73,7 +73,7 @@ def download(
             "accept_license (on the command line: --accept-license)."
         )
     try:
-        return _Download(item, target, Repository(item, endpoint), report, waits).run()
+        return _Download(item, target, Repository(item, endpoint), report=report, waits=waits).run()
     except OSError as error:  # the network's are translated: this is the disk
         raise DownloadError(
             f"'{target.parent}' cannot be written: {error.strerror or error}. What has come so far "

@@ -159,7 +159,7 @@ def _walk(
         if kind:
             yield Found(prefix + path.name, path, kind)
         elif reason and is_one(path):
-            yield Found(prefix + path.name, path, "", reason)
+            yield Found(prefix + path.name, path, "", reason=reason)
         elif levels > 1:
             yield from _walk(
                 path, kind_at, is_one, levels=levels - 1, prefix=f"{prefix}{path.name}/"

@@ -130,10 +130,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
         path,
         kind,
         configs["unet"],
-        configs["scheduler"],
-        configs["noising"],
-        configs["vae"],
-        trained,
+        scheduler_config=configs["scheduler"],
+        noising_config=configs["noising"],
+        vae_config=configs["vae"],
+        trained=trained,
     )
 
 
@@ -254,7 +254,7 @@ def read_text_encoder(path: Path) -> TextCheckpoint:
                 "with "
                 "text_encoder/ and tokenizer/."
             )
-        return TextCheckpoint(path, path, None, "t5", t5_config_of(path))
+        return TextCheckpoint(path, path, None, model_type="t5", config=t5_config_of(path))
     folder = path / "text_encoder" if (path / "text_encoder").is_dir() else path
     if not (folder / "config.json").is_file():
         raise CheckpointError(
@@ -265,7 +265,11 @@ def read_text_encoder(path: Path) -> TextCheckpoint:
     kind = text_type(config, folder)
     schema = T5Schema if kind == "t5" else ClipSchema
     return TextCheckpoint(
-        path, folder, _tokenizer_for(folder), kind, complete(schema, config, folder / "config.json")
+        path,
+        folder,
+        _tokenizer_for(folder),
+        model_type=kind,
+        config=complete(schema, config, folder / "config.json"),
     )
 
 

@@ -324,7 +324,7 @@ def complete(
 
     Raises CheckpointError naming the file, the key, the value and what is allowed.
     """
-    return {**_defaults(schema), **given(schema, config, file, where)}
+    return {**_defaults(schema), **given(schema, config, file, where=where)}
 
 
 def unet_config(config: Mapping[str, Any], file: Path, where: str = "") -> dict[str, Any]:

@@ -83,7 +83,7 @@ def t5_weights(file: Path) -> Weights:
         if name.endswith(end)
     }
     return {
-        name: _value(file, name, value, scales)
+        name: _value(file, name, value, scales=scales)
         for name, value in weights.items()
         if not name.endswith((*_SCALES, *_ASIDE))
     }

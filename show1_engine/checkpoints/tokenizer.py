@@ -24,7 +24,7 @@ def check_tokenizer(kind: str, folder: Path) -> None:
             len(read_json(folder / "added_tokens.json")),
             _ADDED,
             "added tokens",
-            folder / "added_tokens.json",
+            file=folder / "added_tokens.json",
         )
     whole = folder / "tokenizer.json"
     if whole.exists():
@@ -55,8 +55,8 @@ def _check_whole(file: Path) -> None:
             "missing or of another "
             "kind. Download it again."
         )
-    _at_most(len(added), _ADDED, "added tokens", file)
-    _at_most(len(model["vocab"]), _WORDS, "words", file)
+    _at_most(len(added), _ADDED, "added tokens", file=file)
+    _at_most(len(model["vocab"]), _WORDS, "words", file=file)
 
 
 def _check_pieces(file: Path) -> None:
@@ -73,7 +73,7 @@ def _check_pieces(file: Path) -> None:
         ) from None
     if not pieces:
         raise CheckpointError(f"'{file}' is empty. Download it again.")
-    _at_most(pieces, _WORDS, "words", file)
+    _at_most(pieces, _WORDS, "words", file=file)
 
 
 def _check_words(file: Path) -> None:

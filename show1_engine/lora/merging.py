@@ -51,7 +51,7 @@ def with_motion(model: Show1Model, lora: MotionLora, strength: float) -> Show1Mo
 
     LoRAs stack: their changes add up, in any order.
     """
-    number_within("Show1MotionLoRA: 'strength'", strength, -_STRONGEST, _STRONGEST)
+    number_within("Show1MotionLoRA: 'strength'", strength, -_STRONGEST, most=_STRONGEST)
     if strength == 0:
         return model
     with torch.no_grad():

@@ -127,7 +127,7 @@ class VaeCodec:
             max(1, _PIXELS_AT_ONCE // (height * width)),
             side,
             _SMALLEST_TILE * self.factor,
-            4 * self.factor,
+            unit=4 * self.factor,
         )
 
         def needs() -> int:

@@ -43,7 +43,7 @@ def attention_to_shared(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """Attention of B*F frames (B*F, tokens, width) to the keys and values (B, n, width) of their
     video.
     """
-    return attention(q.reshape(len(k), -1, q.shape[-1]), k, v, heads).view(q.shape)
+    return attention(q.reshape(len(k), -1, q.shape[-1]), k, v, heads=heads).view(q.shape)
 
 
 class Attention(nn.Module):
@@ -60,7 +60,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor] | None = None) -> Tensor:
         k, v = keys_values or self.keys_values(x)
-        return self.to_out[0](attention_to_shared(self.to_q(x), k, v, self.heads))
+        return self.to_out[0](attention_to_shared(self.to_q(x), k, v, heads=self.heads))
 
     def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
         return self.to_k(context), self.to_v(context)
@@ -98,8 +98,8 @@ class TransformerBlock(nn.Module):
     def __init__(self, dim: int, heads: int, head_dim: int, context_dim: int | None, ops: Ops):
         super().__init__()
         self.norm1, self.norm2, self.norm3 = (ops.LayerNorm(dim) for _ in range(3))
-        self.attn1 = Attention(dim, heads, head_dim, None, ops)
-        self.attn2 = Attention(dim, heads, head_dim, context_dim, ops)
+        self.attn1 = Attention(dim, heads, head_dim, context_dim=None, ops=ops)
+        self.attn2 = Attention(dim, heads, head_dim, context_dim=context_dim, ops=ops)
         self.ff = FeedForward(dim, ops)
 
     def forward(self, x: Tensor, text: tuple[Tensor, Tensor] | None = None) -> Tensor:
@@ -127,7 +127,7 @@ class TemporalTransformer(nn.Module):
         self.norm = ops.GroupNorm(groups, channels, eps=1e-6)
         self.proj_in = ops.Linear(channels, inner)
         self.transformer_blocks = nn.ModuleList(
-            [TransformerBlock(inner, heads, head_dim, None, ops)]
+            [TransformerBlock(inner, heads, head_dim, context_dim=None, ops=ops)]
         )
         self.proj_out = ops.Linear(inner, channels)
 
@@ -210,7 +210,10 @@ class SpatialTransformer(nn.Module):
         self.proj_in = ops.Linear(channels, inner) if linear else ops.Conv2d(channels, inner, 1)
         self.proj_out = ops.Linear(inner, channels) if linear else ops.Conv2d(inner, channels, 1)
         self.transformer_blocks = nn.ModuleList(
-            [TransformerBlock(inner, heads, head_dim, context_dim, ops) for _ in range(depth)]
+            [
+                TransformerBlock(inner, heads, head_dim, context_dim=context_dim, ops=ops)
+                for _ in range(depth)
+            ]
         )
 
     def text_layers(self) -> list[nn.Module]:
@@ -273,7 +276,7 @@ class AddedKVAttention(nn.Module):
         ).contiguous()  # once, not in each projection
         if not self.text_only:
             k, v = before_each(k, self.to_k(h)), before_each(v, self.to_v(h))
-        h = self.to_out[0](attention_to_shared(self.to_q(h), k, v, self.heads))
+        h = self.to_out[0](attention_to_shared(self.to_q(h), k, v, heads=self.heads))
         return x + h.transpose(1, 2).reshape(x.shape)
 
 
@@ -380,9 +383,9 @@ class AttentionPooling(nn.Module):
         # A lone parameter is no castable layer: the host may leave it on another device or dtype.
         first = x.mean(dim=1, keepdim=True) + self.positional_embedding.to(x)
         tokens = torch.cat([first, x], dim=1)
-        return attention(self.q_proj(first), self.k_proj(tokens), self.v_proj(tokens), self.heads)[
-            :, 0
-        ]
+        return attention(
+            self.q_proj(first), self.k_proj(tokens), self.v_proj(tokens), heads=self.heads
+        )[:, 0]
 
 
 class TextTimeEmbedding(nn.Module):

@@ -29,7 +29,7 @@ def unet_bytes(
         frames, height, width: of one video, in the UNet's own pixels or latents.
         dtype: what the UNet computes in.
     """
-    walk = _Walk(config, batch * frames, height, width, dtype)
+    walk = _Walk(config, batch * frames, height, width=width, dtype=dtype)
     values = max(walk.peaks()) + batch * _TEXT_TOKENS * 2 * walk.text_widths
     outside = batch * frames * height * width * (config["in_channels"] + 2 * config["out_channels"])
     return int(values * dtype.itemsize + outside * torch.float32.itemsize)
@@ -78,7 +78,7 @@ class _Walk:
                 name,
                 [self.widths[max(i - 1, 0)]] + [self.widths[i]] * (self.layers[i] - 1),
                 self.widths[i],
-                True,
+                keeps=True,
             )
             if i < last:
                 yield self._resampled(name, self.widths[i], down=True)

@@ -189,7 +189,7 @@ class _Block(nn.Module):
         if not is_2d(config.raw):
             self.temp_convs = nn.ModuleList([TemporalConv(level.width, ops) for _ in ins])
             self.temp_attentions = nn.ModuleList([_temporal(config, level, ops) for _ in layers])
-        self.attentions = nn.ModuleList([_spatial(config, kind, level, ops) for _ in layers])
+        self.attentions = nn.ModuleList([_spatial(config, kind, level, ops=ops) for _ in layers])
 
     def layer(self, j: int, x: Tensor, step: "_Step") -> Tensor:
         x = self.resnets[j](x, step.temb, step.frames)
@@ -237,10 +237,10 @@ def _spatial(config: _Config, kind: str | None, level: _Level, ops: Ops) -> nn.M
             level.width,
             level.head,
             level.context,
-            config.norm_num_groups,
-            config.norm_eps,
-            level.text_only,
-            ops,
+            groups=config.norm_num_groups,
+            eps=config.norm_eps,
+            text_only=level.text_only,
+            ops=ops,
         )
     linear = config.latent or bool(config.get("use_linear_projection", False))
     return SpatialTransformer(
@@ -377,17 +377,19 @@ class UNet(nn.Module):
         _check(c)
         widths = list(c.block_out_channels)
         self.conv_in = ops.Conv2d(c.in_channels, widths[0], 3, padding=1)
-        self.time_embedding = TimestepEmbedding(widths[0], c.time_dim, c.act_fn, ops)
+        self.time_embedding = TimestepEmbedding(widths[0], c.time_dim, c.act_fn, ops=ops)
         if c.get("class_embed_type"):
-            self.class_embedding = TimestepEmbedding(widths[0], c.time_dim, c.act_fn, ops)
+            self.class_embedding = TimestepEmbedding(widths[0], c.time_dim, c.act_fn, ops=ops)
         if c.get("addition_embed_type"):
             text_dim = c.get("encoder_hid_dim") or c.cross_attention_dim
             heads = c.get("addition_embed_type_num_heads", 64)
-            self.add_embedding = TextTimeEmbedding(text_dim, c.time_dim, heads, ops)
+            self.add_embedding = TextTimeEmbedding(text_dim, c.time_dim, heads, ops=ops)
         if c.get("encoder_hid_dim"):
             self.encoder_hid_proj = ops.Linear(c.encoder_hid_dim, c.each("cross_attention_dim")[0])
         if c.latent or c.get("transfromer_in_opt"):
-            self.transformer_in = TemporalTransformer(widths[0], 8, c.head_dim_in, 32, ops)
+            self.transformer_in = TemporalTransformer(
+                widths[0], 8, c.head_dim_in, groups=32, ops=ops
+            )
         self._build_blocks(widths, ops)
         self.conv_norm_out = ops.GroupNorm(c.norm_num_groups, widths[0], eps=c.norm_eps)
         self.conv_out = ops.Conv2d(widths[0], c.out_channels, 3, padding=1)
@@ -414,9 +416,9 @@ class UNet(nn.Module):
                     c,
                     block_type,
                     [widths[max(i - 1, 0)]] + [widths[i]] * (layers[i] - 1),
-                    levels[i],
-                    ops,
-                    i < last,
+                    level=levels[i],
+                    ops=ops,
+                    downsample=i < last,
                 )
                 for i, block_type in enumerate(c.down_block_types)
             ]
@@ -433,7 +435,14 @@ class UNet(nn.Module):
             into = [widths[min(j + 1, last)]] + [widths[j]] * layers[j]
             skips = [widths[j]] * layers[j] + [widths[max(j - 1, 0)]]
             self.up_blocks.append(
-                _UpBlock(c, block_type, [a + b for a, b in zip(into, skips)], level, ops, i < last)
+                _UpBlock(
+                    c,
+                    block_type,
+                    [a + b for a, b in zip(into, skips)],
+                    level=level,
+                    ops=ops,
+                    upsample=i < last,
+                )
             )
 
     def _mid_block(self, level: _Level, ops: Ops) -> _MidBlock:
@@ -502,7 +511,10 @@ class UNet(nn.Module):
             return self(twice, timestep, text.repeat(2), labels)[:1]
         batch, _, frames, _, _ = sample.shape
         step = _Step(
-            self._embed(sample, timestep, text, class_labels), text, frames, self._text_layer_names
+            self._embed(sample, timestep, text, labels=class_labels),
+            text,
+            frames,
+            names=self._text_layer_names,
         )
         if self.config.get("center_input_sample"):
             sample = 2 * sample - 1

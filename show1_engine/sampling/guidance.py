@@ -62,12 +62,14 @@ class Guidance:
         levels = None if self.noise_level is None else self.noise_level.expand(len(sample))
         x = sample.to(self.dtype)
         if self.scale <= 1 or not self._guides(timestep):
-            return self._forward(x, timestep, states[-1][-len(x) :], levels)
+            return self._forward(x, timestep, states[-1][-len(x) :], levels=levels)
         if len(states) == 1:
             both = None if levels is None else torch.cat([levels, levels])
-            away, towards = self._forward(torch.cat([x, x]), timestep, states[0], both).chunk(2)
+            away, towards = self._forward(
+                torch.cat([x, x]), timestep, states[0], levels=both
+            ).chunk(2)
         else:
-            away, towards = (self._forward(x, timestep, text, levels) for text in states)
+            away, towards = (self._forward(x, timestep, text, levels=levels) for text in states)
         without, wanted = away[:, : self.channels], towards[:, : self.channels]
         noise = without + self.scale * (wanted - without)
         return torch.cat([noise, towards[:, self.channels :]], dim=1)

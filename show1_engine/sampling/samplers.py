@@ -33,7 +33,9 @@ def scheduled(
         prediction = predict(sample, timestep)
         preview = partial(steppers[0].predict_clean, prediction, timestep, sample)
         rows = zip(steppers, prediction.chunk(len(sources)), sample.chunk(len(sources)), sources)
-        sample = torch.cat([stepper.step(p, timestep, x, source) for stepper, p, x, source in rows])
+        sample = torch.cat(
+            [stepper.step(p, timestep, x, generator=source) for stepper, p, x, source in rows]
+        )
         report(i + 1, sample, preview)
     return sample
 

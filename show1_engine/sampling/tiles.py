@@ -42,7 +42,9 @@ def smallest(multiple: int) -> int:
 
 def tiles(time: list[Span], height: int, width: int, side: int, multiple: int = 1) -> list[Box]:
     """Boxes of at most `side` x `side` over all rows and columns, for every span of time."""
-    rows, columns = (spans(length, side, side // _OVERLAP, multiple) for length in (height, width))
+    rows, columns = (
+        spans(length, side, side // _OVERLAP, multiple=multiple) for length in (height, width)
+    )
     return list(boxes(time, rows, columns))
 
 
@@ -71,7 +73,7 @@ def blended(
         return True
 
     def run(x: Tensor, timestep: int) -> Tensor:
-        return retried_smaller(lambda: _averaged(predict, plan, x, timestep), halve)
+        return retried_smaller(lambda: _averaged(predict, plan, x, timestep=timestep), halve)
 
     return run
 

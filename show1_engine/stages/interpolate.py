@@ -104,7 +104,13 @@ def _fill(
     batch = max(1, min(len(starts), _PIXELS_AT_ONCE // (WINDOW * size[0] * size[1])))
     # Trained on whole scenes: only memory cuts them into tiles.
     plan = layout(
-        model, samples_per_video(s.cfg) * batch, WINDOW, size, max(size), s.tiling, multiple
+        model,
+        samples_per_video(s.cfg) * batch,
+        WINDOW,
+        size=size,
+        trained=max(size),
+        asked=s.tiling,
+        multiple=multiple,
     )
     groups = [starts[i : i + batch] for i in range(0, len(starts), batch)]
     announce(
@@ -119,8 +125,8 @@ def _fill(
         STAGE,
         model,
         positive,
-        negative,
-        s.cfg,
+        negative=negative,
+        cfg=s.cfg,
         device=device,
         at_once=plan.at_once,
         guided_timesteps=steps.guided_timesteps,
@@ -136,9 +142,11 @@ def _fill(
             plan.over(predict, whole(WINDOW)),
             noise.expand(len(group), -1, -1, -1, -1),
             steps.schedule,
-            [generator(s.seed) for _ in group],
-            previewing(shifted(report, i * len(steps), len(groups) * len(steps)), pixel_frames),
-            condition,
+            sources=[generator(s.seed) for _ in group],
+            report=previewing(
+                shifted(report, i * len(steps), len(groups) * len(steps)), pixel_frames
+            ),
+            condition=condition,
             stage=STAGE,
         )
         for k, window in zip(group, out.split(1)):

@@ -65,7 +65,7 @@ def keyframes(
     one_prompt(STAGE, positive, negative)
     s = settings
     for name in ("width", "height", "num_frames"):
-        number_within(f"{STAGE}: '{name}'", getattr(s, name), 1, 2**16)
+        number_within(f"{STAGE}: '{name}'", getattr(s, name), 1, most=2**16)
     steps = Steps.of(STAGE, model, s)
     multiple = model.network.size_multiple
     height, width = (-(-side // multiple) * multiple for side in (s.height, s.width))
@@ -74,9 +74,9 @@ def keyframes(
         model,
         samples_per_video(s.cfg),
         s.num_frames,
-        (height, width),
-        max(height, width),
-        max(height, width),
+        size=(height, width),
+        trained=max(height, width),
+        asked=max(height, width),
     )
     announce(report, STAGE, f"{s.num_frames} frames {s.width}x{s.height}{plan}; {steps.told()}")
     device = model.unet.load(plan.memory)
@@ -85,7 +85,12 @@ def keyframes(
     if motion_from is not None and motion_mix != 0:
         total = 2 * len(steps)
         inverted = _inverted(
-            model, motion_from, negative, steps.schedule, start, shifted(report, 0, total)
+            model,
+            motion_from,
+            negative,
+            schedule=steps.schedule,
+            like=start,
+            report=shifted(report, 0, total),
         )
         start = mixed(inverted, start, motion_mix)
         report = shifted(report, len(steps), total)
@@ -93,14 +98,19 @@ def keyframes(
         STAGE,
         model,
         positive,
-        negative,
-        s.cfg,
+        negative=negative,
+        cfg=s.cfg,
         device=device,
         at_once=plan.at_once,
         guided_timesteps=steps.guided_timesteps,
     )
     video = denoise(
-        predict, start, steps.schedule, [source], previewing(report, pixel_frames), stage=STAGE
+        predict,
+        start,
+        steps.schedule,
+        sources=[source],
+        report=previewing(report, pixel_frames),
+        stage=STAGE,
     )
     return finite(STAGE, from_model(video[..., : s.height, : s.width]))
 
@@ -141,5 +151,5 @@ def _inverted(
     rgb, _ = split_alpha(checked(STAGE, "motion_from", images))
     chosen = torch.linspace(0, len(rgb) - 1, like.shape[2]).round().long()
     video = cover(to_model(rgb[chosen], like.device), *like.shape[-2:])
-    predict = guidance(STAGE, model, text, text, 1.0, device=like.device)
-    return invert(predict, video, schedule, report)
+    predict = guidance(STAGE, model, text, negative=text, cfg=1.0, device=like.device)
+    return invert(predict, video, schedule, report=report)

@@ -83,15 +83,25 @@ def latent_expert_sr(
     height, width = target_size(s, *images.shape[1:3])
     steps = Steps.of(STAGE, model, s, s.strength)
     codec = codec or _own_codec(model)
-    check_result(STAGE, len(images), height, width, images.shape[-1])
+    check_result(STAGE, len(images), height, width=width, channels=images.shape[-1])
 
     def enlarged(part: slice) -> Tensor:
         return pad_to_multiple(
             cover(to_model(images[part, ..., :3], torch.device("cpu")), height, width), codec.factor
         )
 
-    time = scene_spans(len(images), s.window, s.overlap, find_cuts(images) if s.cuts else [])
-    latents = _refine(model, enlarged, time, positive, negative, s, steps, codec, report)
+    time = scene_spans(len(images), s.window, s.overlap, cuts=find_cuts(images) if s.cuts else [])
+    latents = _refine(
+        model,
+        enlarged,
+        time,
+        positive=positive,
+        negative=negative,
+        s=s,
+        steps=steps,
+        codec=codec,
+        report=report,
+    )
     result = images.new_empty(len(images), height, width, images.shape[-1])
     for part, video in codec.decode(latents):
         pixels = finite(STAGE, from_model(video[..., :height, :width]), "VAE")
@@ -167,9 +177,9 @@ def _refine(
         model,
         samples_per_video(s.cfg),
         together,
-        (height, width),
-        model.trained,
-        -(-s.tiling // codec.factor),
+        size=(height, width),
+        trained=model.trained,
+        asked=-(-s.tiling // codec.factor),
     )
     announce(
         report,
@@ -189,15 +199,17 @@ def _refine(
         STAGE,
         model,
         positive,
-        negative,
-        s.cfg,
+        negative=negative,
+        cfg=s.cfg,
         device=device,
         at_once=plan.at_once,
         guided_timesteps=steps.guided_timesteps,
     )
     start = schedule.stepper().add_noise(latents, noise, schedule.timesteps[0])
     preview = previewing(report, rgb_estimate(latents, enlarged))
-    return denoise(plan.over(predict, time), start, schedule, [source], preview, stage=STAGE)
+    return denoise(
+        plan.over(predict, time), start, schedule, sources=[source], report=preview, stage=STAGE
+    )
 
 
 def rgb_estimate(latents: Tensor, pixels: PixelsOf) -> Callable[[Tensor], Tensor]:

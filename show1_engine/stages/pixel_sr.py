@@ -118,13 +118,18 @@ def pixel_sr(
             first_frame.model,
             images,
             positive,
-            negative,
-            first_frame.settings,
+            negative=negative,
+            settings=first_frame.settings,
             report=shifted(report, 0, made + total),
         )
     clean = None if first_frame is None else _given(first_frame, SCALE * height, SCALE * width)
     upscaler = Upscaler.prepared(
-        model, positive, negative, s, steps, (min(WINDOW, len(images)), height, width)
+        model,
+        positive,
+        negative,
+        settings=s,
+        steps=steps,
+        size=(min(WINDOW, len(images)), height, width),
     )
     announce(
         report,
@@ -137,7 +142,7 @@ def pixel_sr(
         low, alpha = split_alpha(images[window.frames])
         start = clean if i == 0 or window.continues else None
         video = _anchored(
-            upscaler, low, start, shifted(report, made + i * len(steps), made + total)
+            upscaler, low, start, report=shifted(report, made + i * len(steps), made + total)
         )
         result[window.frames] = with_alpha(finite(STAGE, from_model(resize(video, *size))), alpha)
         if i + 1 < len(
@@ -165,7 +170,9 @@ def first_frame_sr(
     check_noise_level(STAGE, "first_frame_noise_level", settings.noise_level)
     rgb, _ = split_alpha(checked(STAGE, "images", images[:1]))
     steps = Steps.of(STAGE, model, settings)
-    upscaler = Upscaler.prepared(model, positive, negative, settings, steps, rgb.shape[:3])
+    upscaler = Upscaler.prepared(
+        model, positive, negative, settings=settings, steps=steps, size=rgb.shape[:3]
+    )
     return finite(STAGE, from_model(upscaler.window(to_model(rgb, _CPU), None, report)))
 
 
@@ -197,8 +204,8 @@ class Upscaler:
             STAGE,
             model,
             positive,
-            negative,
-            settings.cfg,
+            negative=negative,
+            cfg=settings.cfg,
             device=self.device,
             noise_level=self.noise_level.to(self.device),
             at_once=self.plan.at_once,
@@ -243,16 +250,16 @@ class Upscaler:
             None if clean_first is None else pad_to_multiple(clean_first, multiple).to(self.device)
         )
         condition = low_resolution(
-            self.model, target.to(self.device), noise, self.noise_level, clean
+            self.model, target.to(self.device), noise, levels=self.noise_level, clean_first=clean
         )
         predict = self.plan.over(self.predict, whole(low.shape[2]))
         video = denoise(
             predict,
             start,
             self.schedule,
-            [source],
-            previewing(report, pixel_frames),
-            condition,
+            sources=[source],
+            report=previewing(report, pixel_frames),
+            condition=condition,
             stage=STAGE,
         )
         return video[..., :height, :width]
@@ -283,7 +290,7 @@ def low_resolution(
 
 def _checked_settings(s: PixelSRSettings) -> PixelSRSettings:
     check_noise_level(STAGE, "noise_level", s.noise_level)
-    number_within(f"{STAGE}: 'scale'", s.scale, 1e-3, 1e3)
+    number_within(f"{STAGE}: 'scale'", s.scale, 1e-3, most=1e3)
     one_of("color_match", s.color_match, METHODS)
     return s
 
@@ -294,7 +301,15 @@ def _layout(model: Show1Model, s: PixelSRSettings, size: tuple[int, int, int]) -
     multiple = model.network.size_multiple
     padded = tuple(-(-SCALE * side // multiple) * multiple for side in sides)
     trained = model.network.config.get("sample_size") or 256
-    return layout(model, samples_per_video(s.cfg), frames, padded, trained, s.tiling, multiple)
+    return layout(
+        model,
+        samples_per_video(s.cfg),
+        frames,
+        size=padded,
+        trained=trained,
+        asked=s.tiling,
+        multiple=multiple,
+    )
 
 
 def _anchored(upscaler: Upscaler, low: Tensor, clean: Tensor | None, report: Report) -> Tensor:

@@ -33,8 +33,8 @@ class Steps:
 
     @classmethod
     def of(cls, stage: str, model: Show1Model, s: StageSettings, strength: float = 1.0) -> "Steps":
-        number_within(f"{stage}: 'cfg'", s.cfg, 0, _LARGEST_CFG)
-        number_within(f"{stage}: 'seed'", s.seed, 0, 2**63 - 1)
+        number_within(f"{stage}: 'cfg'", s.cfg, 0, most=_LARGEST_CFG)
+        number_within(f"{stage}: 'seed'", s.seed, 0, most=2**63 - 1)
         if not 0 <= s.guidance_start <= s.guidance_end <= 1:
             raise InputError(
                 f"{stage}: guidance from {s.guidance_start} to {s.guidance_end} is no stretch of "
@@ -85,13 +85,19 @@ class Layout:
         """`predict` on the tiles, for every span of time."""
 
         def boxes(side: int) -> list:
-            return tiles(time, self.height, self.width, side, self.multiple)
+            return tiles(time, self.height, self.width, side=side, multiple=self.multiple)
 
-        return blended(predict, boxes, self.side, smallest(self.multiple))
+        return blended(predict, boxes, self.side, least=smallest(self.multiple))
 
     def __str__(self) -> str:
         count = len(
-            tiles([Span(0, 1, torch.ones(1))], self.height, self.width, self.side, self.multiple)
+            tiles(
+                [Span(0, 1, torch.ones(1))],
+                self.height,
+                self.width,
+                side=self.side,
+                multiple=self.multiple,
+            )
         )
         parts = "" if count == 1 else f" x {count} tiles"
         apart = (
@@ -125,9 +131,9 @@ def layout(
             model.network.config,
             samples,
             frames,
-            min(side, size[0]),
-            min(side, size[1]),
-            model.unet.dtype,
+            height=min(side, size[0]),
+            width=min(side, size[1]),
+            dtype=model.unet.dtype,
         )
 
     limit, room = model.unet.memory() // 2, model.unet.room()
