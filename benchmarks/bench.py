@@ -305,10 +305,9 @@ def markdown(results: dict[str, Any]) -> str:
         f"# {results['device']}, {results['date']}",
         "",
         f"torch {results['torch']}, {results['threads']} threads. Variants took turns "
-        f"({results['repeats']} times "
-        "each in the micro part, medians); ratios are of CPU seconds to the baseline's. *fused*: "
-        "the "
-        "baseline with scaled_dot_product_attention. Not measured here: any card.",
+        f"({results['repeats']} times each in the micro part, medians); ratios are of CPU seconds "
+        "to the baseline's. *fused*: the baseline with scaled_dot_product_attention. Not measured "
+        "here: any card.",
         "",
         "## Micro cascade, whole stages",
         "",
@@ -415,10 +414,8 @@ def _paper_tables(costs: dict[str, Any]) -> list[str]:
         ),
         "",
         f"Together {total:.1f} PFLOP. What part of each model's weights stays on a card under "
-        "ComfyUI, the "
-        "rest coming in layer by layer, and the most it then holds beside a CUDA context: "
-        "**computed from these "
-        "estimates, not measured**.",
+        "ComfyUI, the rest coming in layer by layer, and the most it then holds beside a CUDA "
+        "context: **computed from these estimates, not measured**.",
         "",
         *_table(
             ["card, storage", *costs],

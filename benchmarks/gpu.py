@@ -394,8 +394,7 @@ def markdown(results: dict[str, Any]) -> str:
         f"# {results['device']}, {results['date']}",
         "",
         f"torch {results['torch']}. The cascade at the paper's sizes and steps, random weights, "
-        "each stage fed by "
-        "the one before.",
+        "each stage fed by the one before.",
     ]
     for one in results["runs"]:
         lines += [
@@ -431,8 +430,7 @@ def _tables(one: dict[str, Any], peak: float | None) -> list[str]:
             seconds = "out of memory" if row["out of memory"] else f"{row['seconds']:.1f}"
             lines.append(
                 f"| {preset} | {kind} | {seconds} | {row.get('evaluations', '')} | {speed:.1f} | "
-                f"{share} | "
-                f"{memory} |"
+                f"{share} | {memory} |"
             )
     for kind, row in one.get("against the baseline", {}).items():
         lines += (

@@ -26,8 +26,8 @@ class Show1DownloadModel(io.ComfyNode):
             node_id="Show1DownloadModel",
             display_name="Download Show-1 Model",
             description="Fetches a published model into models/show1, only the files it needs, "
-            "checked byte for byte. "
-            "A download that was cancelled goes on where it stopped. Press R afterwards.",
+            "checked byte for byte. A download that was cancelled goes on where it stopped. Press "
+            "R afterwards.",
             search_aliases=["show1", "show-1", "hugging face", "get model"],
             inputs=[
                 io.Combo.Input("model", options=list(PUBLISHED), tooltip=sizes),

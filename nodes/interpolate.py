@@ -1,5 +1,7 @@
 """Show1Interpolate."""
 
+from typing import Any
+
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -24,6 +26,8 @@ from .schema import (
 )
 from .sockets import Conditioning, texts
 
+_DEFAULTS = InterpolateSettings()
+
 
 class Show1Interpolate(io.ComfyNode):
     @classmethod
@@ -39,8 +43,8 @@ class Show1Interpolate(io.ComfyNode):
                 images_input(),
                 positive_input("T5"),
                 negative_input("The released script leaves it empty here."),
-                steps_input(75),
-                cfg_input(4.0),
+                steps_input(_DEFAULTS.steps),
+                cfg_input(_DEFAULTS.cfg),
                 seed_input(),
                 io.Float.Input(
                     "fps",
@@ -70,26 +74,12 @@ class Show1Interpolate(io.ComfyNode):
         model: Show1Model,
         images: Tensor,
         positive: Conditioning,
-        steps: int,
-        cfg: float,
-        seed: int,
         negative: Conditioning | None = None,
         fps: float = FPS,
-        sampler: str = "default",
-        tiling: int = 0,
         cut_aware: bool = True,
-        preset: str = "reference",
+        **sampling: Any,
     ) -> io.NodeOutput:
-        settings = InterpolateSettings(
-            steps=steps,
-            cfg=cfg,
-            seed=seed,
-            sampler=sampler,
-            tiling=tiling,
-            cuts=cut_aware,
-            preset=preset,
-        )
-        images = interpolate(
-            model, images, *texts(STAGE, positive, negative), settings, ComfyReport()
-        )
+        settings = InterpolateSettings(cuts=cut_aware, **sampling)
+        text = texts(STAGE, positive, negative)
+        images = interpolate(model, images, *text, settings=settings, report=ComfyReport())
         return frames_output(images, fps * FACTOR)

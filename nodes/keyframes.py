@@ -23,6 +23,8 @@ from .schema import (
 )
 from .sockets import Conditioning, texts
 
+_DEFAULTS = KeyframeSettings()
+
 
 class Show1Keyframes(io.ComfyNode):
     @classmethod
@@ -39,27 +41,27 @@ class Show1Keyframes(io.ComfyNode):
                 negative_input("The released script leaves it empty here."),
                 io.Int.Input(
                     "width",
-                    default=64,
+                    default=_DEFAULTS.width,
                     min=8,
                     max=1024,
                     tooltip="Pixels, 8 to 1024; the model was trained on 64.",
                 ),
                 io.Int.Input(
                     "height",
-                    default=40,
+                    default=_DEFAULTS.height,
                     min=8,
                     max=1024,
                     tooltip="Pixels, 8 to 1024; the model was trained on 40.",
                 ),
                 io.Int.Input(
                     "num_frames",
-                    default=8,
+                    default=_DEFAULTS.num_frames,
                     min=1,
                     max=256,
                     tooltip="Keyframes, 1 to 256, two per second; the model was trained on 8.",
                 ),
-                steps_input(75),
-                cfg_input(9.0),
+                steps_input(_DEFAULTS.steps),
+                cfg_input(_DEFAULTS.cfg),
                 seed_input(),
                 sampler_input(),
                 clip_input(
@@ -77,8 +79,7 @@ class Show1Keyframes(io.ComfyNode):
                     step=0.05,
                     optional=True,
                     tooltip="Share of motion_from in the starting noise, 0 (none) to 1 (no random "
-                    "noise "
-                    "at all). 0.1 to 0.5 beside a motion LoRA; more takes over looks too.",
+                    "noise at all). 0.1 to 0.5 beside a motion LoRA; more takes over looks too.",
                 ),
                 preset_input(),
             ],
@@ -92,35 +93,20 @@ class Show1Keyframes(io.ComfyNode):
         cls,
         model: Show1Model,
         positive: Conditioning,
-        width: int,
-        height: int,
-        num_frames: int,
-        steps: int,
-        cfg: float,
-        seed: int,
         negative: Conditioning | None = None,
-        sampler: str = "default",
         motion_from: Any = None,
         motion_mix: float = 0.5,
-        preset: str = "reference",
+        **sampling: Any,
     ) -> io.NodeOutput:
-        settings = KeyframeSettings(
-            width=width,
-            height=height,
-            num_frames=num_frames,
-            steps=steps,
-            cfg=cfg,
-            seed=seed,
-            sampler=sampler,
-            preset=preset,
-        )
-        motion = None if motion_from is None else clip_frames(motion_from)
+        settings = KeyframeSettings(**sampling)
+        text = texts(STAGE, positive, negative)
+        clip = None if motion_from is None else clip_frames(motion_from)
         images = keyframes(
             model,
-            *texts(STAGE, positive, negative),
-            settings,
-            ComfyReport(),
-            motion_from=motion,
+            *text,
+            settings=settings,
+            report=ComfyReport(),
+            motion_from=clip,
             motion_mix=motion_mix,
         )
         return frames_output(images, FPS)

@@ -27,48 +27,81 @@ from .schema import (
 )
 from .sockets import Conditioning, texts
 
+_DEFAULTS = LatentExpertSettings()
+
+
+def _size_inputs() -> list[io.Input]:
+    """The size to refine at."""
+    follow = (
+        "0 follows the input's aspect (both 0: its size). Another aspect is cropped to, "
+        "never squashed."
+    )
+    return [
+        io.Int.Input(
+            "width",
+            default=_DEFAULTS.width,
+            min=0,
+            max=8192,
+            tooltip=f"Pixels, up to 8192; show-1-sr2 was trained on 576. {follow}",
+        ),
+        io.Int.Input(
+            "height",
+            default=_DEFAULTS.height,
+            min=0,
+            max=8192,
+            tooltip=f"Pixels, up to 8192; show-1-sr2 was trained on 320. {follow}",
+        ),
+    ]
+
+
+def _window_inputs() -> list[io.Input]:
+    """How much of a clip is sampled together."""
+    return [
+        io.Int.Input(
+            "window",
+            default=_DEFAULTS.window,
+            min=1,
+            max=1024,
+            optional=True,
+            tooltip="Frames sampled together, 1 to 1024; more cost memory.",
+        ),
+        io.Int.Input(
+            "overlap",
+            default=_DEFAULTS.overlap,
+            min=0,
+            max=512,
+            optional=True,
+            tooltip="Frames that neighbouring windows share, 0 to 512, averaged at every "
+            "step; less than the window.",
+        ),
+    ]
+
 
 class Show1LatentExpertSR(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        follow = "0 follows the input's aspect (both 0: its size). Another aspect is cropped to, never squashed."
         return schema(
             node_id="Show1LatentExpertSR",
             display_name="Refine Video (Show-1 Latent Expert)",
             description="Enlarges a clip, noises it part of the way and denoises it in latent "
-            "space: cheap high "
-            "resolution with new detail.",
+            "space: cheap high resolution with new detail.",
             search_aliases=["show1", "show-1", "video upscale", "video to video", "refine"],
             inputs=[
                 model_input("A latent expert: show-1-sr2, zeroscope_v2_XL or another of that type"),
                 images_input(),
                 positive_input("OpenCLIP"),
                 negative_input('The released script says "low resolution, blur" here.'),
-                io.Int.Input(
-                    "width",
-                    default=576,
-                    min=0,
-                    max=8192,
-                    tooltip=f"Pixels, up to 8192; show-1-sr2 was trained on 576. {follow}",
-                ),
-                io.Int.Input(
-                    "height",
-                    default=320,
-                    min=0,
-                    max=8192,
-                    tooltip=f"Pixels, up to 8192; show-1-sr2 was trained on 320. {follow}",
-                ),
-                steps_input(50),
-                cfg_input(15.0),
+                *_size_inputs(),
+                steps_input(_DEFAULTS.steps),
+                cfg_input(_DEFAULTS.cfg),
                 io.Float.Input(
                     "strength",
-                    default=0.8,
+                    default=_DEFAULTS.strength,
                     min=0.0,
                     max=1.0,
                     step=0.01,
                     tooltip="How far up the noise the clip starts, 0 (keeps it) to 1 (noise "
-                    "alone). "
-                    "steps x strength steps are run; the expert was trained up to 0.9.",
+                    "alone). steps x strength steps are run; the expert was trained up to 0.9.",
                 ),
                 seed_input(),
                 io.Vae.Input(
@@ -78,26 +111,9 @@ class Show1LatentExpertSR(io.ComfyNode):
                     "own.",
                 ),
                 sampler_input(),
-                io.Int.Input(
-                    "window",
-                    default=32,
-                    min=1,
-                    max=1024,
-                    optional=True,
-                    tooltip="Frames sampled together, 1 to 1024; more cost memory.",
-                ),
-                io.Int.Input(
-                    "overlap",
-                    default=8,
-                    min=0,
-                    max=512,
-                    optional=True,
-                    tooltip="Frames that neighbouring windows share, 0 to 512, averaged at every "
-                    "step; "
-                    "less than the window.",
-                ),
+                *_window_inputs(),
                 tiling_input(),
-                color_match_input("none"),
+                color_match_input(_DEFAULTS.color_match),
                 cut_aware_input("no window reaches across a cut"),
                 preset_input(),
             ],
@@ -112,39 +128,15 @@ class Show1LatentExpertSR(io.ComfyNode):
         model: Show1Model,
         images: Tensor,
         positive: Conditioning,
-        width: int,
-        height: int,
-        steps: int,
-        cfg: float,
-        strength: float,
-        seed: int,
         negative: Conditioning | None = None,
         vae: Any = None,
-        sampler: str = "default",
-        window: int = 32,
-        overlap: int = 8,
-        tiling: int = 0,
-        color_match: str = "none",
         cut_aware: bool = True,
-        preset: str = "reference",
+        **sampling: Any,
     ) -> io.NodeOutput:
-        settings = LatentExpertSettings(
-            width=width,
-            height=height,
-            steps=steps,
-            cfg=cfg,
-            strength=strength,
-            seed=seed,
-            sampler=sampler,
-            window=window,
-            overlap=overlap,
-            tiling=tiling,
-            color_match=color_match,
-            cuts=cut_aware,
-            preset=preset,
-        )
+        settings = LatentExpertSettings(cuts=cut_aware, **sampling)
+        text = texts(STAGE, positive, negative)
         codec = None if vae is None else ComfyVae(vae)
         images = latent_expert_sr(
-            model, images, *texts(STAGE, positive, negative), settings, codec, ComfyReport()
+            model, images, *text, settings=settings, codec=codec, report=ComfyReport()
         )
         return frames_output(images)

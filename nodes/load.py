@@ -48,7 +48,8 @@ def _missing(found: dict[str, Found], name: str) -> str | None:
     is one.
     """
     if not isinstance(name, str):
-        return f"the model's name is {printable(name, 100)}, which is no text. Choose one from the list"
+        shown = printable(name, 100)
+        return f"the model's name is {shown}, which is no text. Choose one from the list"
     if item := found.get(_bare(name)):
         return f"'{_bare(name)}' cannot be used: {item.reason}" if item.reason else None
     if known := advice(name):
@@ -58,9 +59,7 @@ def _missing(found: dict[str, Found], name: str) -> str | None:
     )
     return (
         f"there is no '{printable(name, 200)}'. Put it into models/show1 as a diffusers-layout "
-        "folder (or a "
-        ".safetensors from "
-        f"'convert') and press R. Found: {there}"
+        f"folder (or a .safetensors from 'convert') and press R. Found: {there}"
     )
 
 
@@ -83,8 +82,8 @@ def _dtype_input(dtypes: dict[str, torch.dtype | None], more: str = "") -> io.In
         options=list(dtypes),
         default="default",
         optional=True,
-        tooltip='How the weights are kept in memory. "default" is ComfyUI\'s choice for the device; '
-        f"fp8 halves fp16 at some loss of quality.{more}",
+        tooltip='How the weights are kept in memory. "default" is ComfyUI\'s choice for the '
+        f"device; fp8 halves fp16 at some loss of quality.{more}",
     )
 
 
@@ -95,8 +94,7 @@ class Show1LoadModel(io.ComfyNode):
             node_id="Show1LoadModel",
             display_name="Load Show-1 Model",
             description="Loads one model of the Show-1 cascade: keyframes, interpolation, "
-            "super-resolution or the "
-            "latent expert.",
+            "super-resolution or the latent expert.",
             search_aliases=["show1", "show-1", "text to video", "load model"],
             inputs=[
                 io.Combo.Input(
@@ -114,8 +112,7 @@ class Show1LoadModel(io.ComfyNode):
                     default=False,
                     optional=True,
                     tooltip="Fuse the model's operations with torch.compile. The first run, and "
-                    "the "
-                    "first of another size, takes minutes longer, the later ones less time. "
+                    "the first of another size, takes minutes longer, the later ones less time. "
                     "Needs Triton.",
                 ),
             ],
@@ -146,8 +143,8 @@ class Show1LoadTextEncoder(io.ComfyNode):
             node_id="Show1LoadTextEncoder",
             display_name="Load Show-1 Text Encoder",
             description="Loads the text encoder that lies with a model: T5 for the pixel stages, "
-            "OpenCLIP for the "
-            "latent expert. Core CLIPLoader with a t5xxl file serves as well as T5.",
+            "OpenCLIP for the latent expert. Core CLIPLoader with a t5xxl file serves as well as "
+            "T5.",
             search_aliases=["show1", "t5", "openclip"],
             inputs=[
                 io.Combo.Input(

@@ -23,21 +23,18 @@ class Show1MotionLoRA(io.ComfyNode):
             node_id="Show1MotionLoRA",
             display_name="Apply Show-1 Motion LoRA",
             description="Adds a learned motion to a model: changes of its temporal layers. Several "
-            "can follow one "
-            "another, in any order.",
+            "can follow one another, in any order.",
             search_aliases=["show1", "show-1", "motion lora", "motion director", "customize"],
             inputs=[
                 model_input(
                     "The model the LoRA was trained on: usually the keyframe model; interpolation "
-                    "and the "
-                    "latent expert work too"
+                    "and the latent expert work too"
                 ),
                 io.Combo.Input(
                     "lora_name",
                     options=[_NONE, *lora_names()],
                     tooltip="A file in models/loras or output/loras (where Save LoRA Weights puts "
-                    "it). "
-                    "Not used when lora is connected.",
+                    "it). Not used when lora is connected.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -70,8 +67,7 @@ class Show1MotionLoRA(io.ComfyNode):
         if lora_name in (_NONE, None):
             raise InputError(
                 "Show1MotionLoRA: 'lora_name' is 'none' and no 'lora' is connected; choose a file, "
-                "or "
-                "connect Train Show-1 Motion LoRA"
+                "or connect Train Show-1 Motion LoRA"
             )
         return io.NodeOutput(with_motion(model, read_lora(lora_path(lora_name), model), strength))
 

@@ -1,5 +1,7 @@
 """Show1PixelSR."""
 
+from typing import Any
+
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -31,7 +33,7 @@ from .schema import (
 )
 from .sockets import Conditioning, Model, texts
 
-_FIRST = FIRST_FRAME_SETTINGS
+_DEFAULTS, _FIRST = PixelSRSettings(), FIRST_FRAME_SETTINGS
 
 
 class Show1PixelSR(io.ComfyNode):
@@ -41,17 +43,16 @@ class Show1PixelSR(io.ComfyNode):
             node_id="Show1PixelSR",
             display_name="Upscale Video Pixels (Show-1)",
             description="Super-resolution x4 in pixel space, in windows of eight frames chained by "
-            "their first frame. "
-            "Any number of frames.",
+            "their first frame. Any number of frames.",
             search_aliases=["show1", "show-1", "video upscale", "super resolution"],
             inputs=[
                 model_input("A pixel super-resolution model (show-1-sr1)"),
                 images_input(),
                 positive_input("T5"),
                 negative_input("The released script leaves it empty here."),
-                steps_input(125),
-                cfg_input(7.0),
-                noise_level_input(250),
+                steps_input(_DEFAULTS.steps),
+                cfg_input(_DEFAULTS.cfg),
+                noise_level_input(_DEFAULTS.noise_level),
                 seed_input(),
                 io.Image.Input(
                     "first_frame",
@@ -63,25 +64,23 @@ class Show1PixelSR(io.ComfyNode):
                     "first_frame_model",
                     optional=True,
                     tooltip="A 2-D super-resolution model (DeepFloyd IF-II-L) that makes the first "
-                    "frame. "
-                    "Not used when first_frame is connected.",
+                    "frame. Not used when first_frame is connected.",
                 ),
                 steps_input(_FIRST.steps, "first_frame_steps", optional=True),
                 cfg_input(_FIRST.cfg, "first_frame_cfg", optional=True),
                 noise_level_input(_FIRST.noise_level, "first_frame_noise_level", optional=True),
                 sampler_input(),
                 tiling_input(),
-                color_match_input("none"),
+                color_match_input(_DEFAULTS.color_match),
                 io.Float.Input(
                     "scale",
-                    default=4.0,
+                    default=_DEFAULTS.scale,
                     min=0.25,
                     max=16.0,
                     step=0.05,
                     optional=True,
                     tooltip="Output size over input size, 0.25 to 16. The model's own is 4; others "
-                    "are "
-                    "resampled from it.",
+                    "are resampled from it.",
                 ),
                 cut_aware_input("a cut starts a new chain of windows"),
                 preset_input(),
@@ -105,46 +104,28 @@ class Show1PixelSR(io.ComfyNode):
         model: Show1Model,
         images: Tensor,
         positive: Conditioning,
-        steps: int,
-        cfg: float,
-        noise_level: int,
-        seed: int,
         negative: Conditioning | None = None,
         first_frame: Tensor | None = None,
         first_frame_model: Show1Model | None = None,
         first_frame_steps: int = _FIRST.steps,
         first_frame_cfg: float = _FIRST.cfg,
         first_frame_noise_level: int = _FIRST.noise_level,
-        sampler: str = "default",
-        tiling: int = 0,
-        color_match: str = "none",
-        scale: float = 4.0,
         cut_aware: bool = True,
-        preset: str = "reference",
+        **sampling: Any,
     ) -> io.NodeOutput:
+        settings = PixelSRSettings(cuts=cut_aware, **sampling)
         text = texts(STAGE, positive, negative)
-        shared = {"seed": seed, "sampler": sampler, "preset": preset}
-        settings = PixelSRSettings(
-            steps=steps,
-            cfg=cfg,
-            noise_level=noise_level,
-            tiling=tiling,
-            color_match=color_match,
-            scale=scale,
-            cuts=cut_aware,
-            **shared,
-        )
         if first_frame is None and first_frame_model is not None:
-            first_frame = FirstFrame(
-                first_frame_model,
-                PixelSRSettings(
-                    steps=first_frame_steps,
-                    cfg=first_frame_cfg,
-                    noise_level=first_frame_noise_level,
-                    **shared,
-                ),
+            first = PixelSRSettings(
+                steps=first_frame_steps,
+                cfg=first_frame_cfg,
+                noise_level=first_frame_noise_level,
+                seed=settings.seed,
+                sampler=settings.sampler,
+                preset=settings.preset,
             )
+            first_frame = FirstFrame(first_frame_model, first)
         images = pixel_sr(
-            model, images, *text, settings, first_frame=first_frame, report=ComfyReport()
+            model, images, *text, settings=settings, first_frame=first_frame, report=ComfyReport()
         )
         return frames_output(images)

@@ -115,8 +115,7 @@ def noise_level_input(default: int, name: str = "noise_level", optional: bool = 
         min=0,
         max=999,
         optional=optional,
-        tooltip="Noise put on the enlarged frames before they guide the model, 0 to 999. "
-        "Released: "
+        tooltip="Noise put on the enlarged frames before they guide the model, 0 to 999. Released: "
         f"{default}. More lets the model invent, less keeps it to its input.",
     )
 
@@ -138,8 +137,8 @@ def sampler_input() -> io.Input:
         options=list(SAMPLERS),
         default="default",
         optional=True,
-        tooltip='"default" samples as the checkpoint\'s own scheduler config says. Others: dpmpp_2m '
-        "(few steps), ddim (no noise added on the way), ddpm (many steps).",
+        tooltip='"default" samples as the checkpoint\'s own scheduler config says. Others: '
+        "dpmpp_2m (few steps), ddim (no noise added on the way), ddpm (many steps).",
     )
 
 
@@ -175,8 +174,7 @@ def color_match_input(default: str) -> io.Input:
         default=default,
         optional=True,
         tooltip="Anchor colours to the input: not at all, by each frame's mean and spread "
-        "(mean_std; "
-        "lab in CIELAB), or all but the fine detail (wavelet).",
+        "(mean_std; lab in CIELAB), or all but the fine detail (wavelet).",
     )
 
 

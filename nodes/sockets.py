@@ -38,8 +38,7 @@ def texts(
     if empty is None:
         raise InputError(
             f"{stage}: 'negative' is not connected, and 'positive' does not come from "
-            "Show1TextEncode, "
-            "which would bring the empty prompt along; connect a negative prompt"
+            "Show1TextEncode, which would bring the empty prompt along; connect a negative prompt"
         )
     return states, empty
 
@@ -69,8 +68,7 @@ def _states(stage: str, name: str, value: Conditioning) -> Tensor:
         raise InputError(f"{stage}: '{name}' holds no states of a prompt; connect Show1TextEncode")
     if len(pair[0]) != 1:
         raise InputError(
-            f"{stage}: '{name}' is a batch of {len(pair[0])} prompts; Show-1 reads "
-            "one, so encode one "
-            "text alone"
+            f"{stage}: '{name}' is a batch of {len(pair[0])} prompts; Show-1 reads one, so encode "
+            "one text alone"
         )
     return pair[0]

@@ -17,8 +17,7 @@ class Show1TextEncode(io.ComfyNode):
             node_id="Show1TextEncode",
             display_name="Encode Show-1 Text",
             description="Encodes a prompt for the stages: with T5 for keyframes, interpolation and "
-            "pixel "
-            "super-resolution, with OpenCLIP for the latent expert.",
+            "pixel super-resolution, with OpenCLIP for the latent expert.",
             search_aliases=["show1", "prompt", "text encode"],
             inputs=[
                 io.MultiType.Input(
@@ -33,8 +32,7 @@ class Show1TextEncode(io.ComfyNode):
                     dynamic_prompts=True,
                     default="",
                     tooltip="The prompt; 77 tokens are read. Weights such as (red:1.3) are plain "
-                    "text "
-                    "here.",
+                    "text here.",
                 ),
                 io.Boolean.Input(
                     "clean_caption",

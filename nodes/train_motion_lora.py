@@ -30,6 +30,139 @@ def _size_input(name: str) -> io.Input:
     )
 
 
+def _learning_inputs() -> list[io.Input]:
+    """How much is learned, and how quickly."""
+    return [
+        io.Int.Input(
+            "steps",
+            default=_DEFAULTS.steps,
+            min=2,
+            max=100000,
+            tooltip="Training steps, 2 to 100000. 300 to 500 for one clip; too many copy "
+            "its looks.",
+        ),
+        io.Int.Input(
+            "rank",
+            default=_DEFAULTS.rank,
+            min=1,
+            max=256,
+            tooltip="Size of the LoRA, 1 to 256. 16 is enough for one motion.",
+        ),
+        io.Float.Input(
+            "learning_rate",
+            default=_DEFAULTS.learning_rate,
+            min=1e-7,
+            max=1.0,
+            step=1e-7,
+            tooltip="Above 0 up to 1. More learns quicker and copies more; 0.0005 to 0.002.",
+        ),
+        seed_input(),
+    ]
+
+
+def _clip_inputs() -> list[io.Input]:
+    """What is learned from, at a time."""
+    return [
+        io.Combo.Input(
+            "objective",
+            options=list(OBJECTIVES),
+            default=_DEFAULTS.objective,
+            optional=True,
+            tooltip='"motion" sets the clip\'s looks aside (MotionDirector), '
+            '"frame_difference" compares changes between frames only (VMC), '
+            '"plain" learns all that is there: for a texture.',
+        ),
+        io.Int.Input(
+            "batch_size",
+            default=_DEFAULTS.batch_size,
+            min=1,
+            max=64,
+            optional=True,
+            tooltip="Windows per step, 1 to 64. More learns steadier and takes that much longer.",
+        ),
+        _size_input("width"),
+        _size_input("height"),
+        io.Int.Input(
+            "window",
+            default=_DEFAULTS.window,
+            min=2,
+            max=64,
+            optional=True,
+            tooltip="Frames seen at once, 2 to 64, drawn from anywhere in the clip. Show-1 "
+            "was trained on 8.",
+        ),
+        io.Int.Input(
+            "frame_step",
+            default=_DEFAULTS.frame_step,
+            min=1,
+            max=240,
+            optional=True,
+            tooltip="Use every n-th frame, 1 to 240. Keyframes are half a second apart: 12 "
+            "suits a clip of 24 frames per second.",
+        ),
+    ]
+
+
+def _more_inputs() -> list[io.Input]:
+    """Where it is learned, what is shown meanwhile, and what it costs."""
+    return [
+        io.Combo.Input(
+            "targets",
+            options=list(TARGETS),
+            default=_DEFAULTS.targets,
+            optional=True,
+            tooltip='"attention": temporal attention alone, as in the paper. '
+            '"attention_and_ff": its feed-forward layers too (MotionDirector).',
+        ),
+        io.Combo.Input(
+            "timesteps",
+            options=list(TIMESTEPS),
+            default=_DEFAULTS.timesteps,
+            optional=True,
+            tooltip='"motion" trains mostly at the noise levels where motion is decided, '
+            '"even" at all alike.',
+        ),
+        io.Int.Input(
+            "sample_every",
+            default=100,
+            min=0,
+            max=100000,
+            optional=True,
+            tooltip="Show a sampled clip every so many steps, 0: never. Each costs about "
+            "as much as 10 steps. Keyframe models only.",
+        ),
+        io.Conditioning.Input(
+            "sample_positive",
+            optional=True,
+            tooltip="What the samples show; not connected: what is trained on. Another "
+            "subject tells whether the motion carries over.",
+        ),
+        io.Boolean.Input(
+            "gradient_checkpointing",
+            default=True,
+            optional=True,
+            tooltip="Less memory for a third more time.",
+        ),
+        io.Boolean.Input(
+            "mixed_precision",
+            default=True,
+            optional=True,
+            tooltip="Compute in bfloat16 where the device can; the LoRA itself is kept in float32.",
+        ),
+        io.Float.Input(
+            "recolour",
+            default=_DEFAULTS.recolour,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            optional=True,
+            tooltip="Share of steps, 0 to 1, that see the clip in other colours and "
+            "without words: the motion is then bound less to the clip's own. 0.8 on "
+            "show1-micro; not for the latent expert.",
+        ),
+    ]
+
+
 class Show1TrainMotionLoRA(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -37,8 +170,7 @@ class Show1TrainMotionLoRA(io.ComfyNode):
             node_id=STAGE,
             display_name="Train Show-1 Motion LoRA",
             description="Learns the motion of one clip as a LoRA of the model's temporal "
-            "attention. A cancel keeps "
-            "what is learned so far.",
+            "attention. A cancel keeps what is learned so far.",
             search_aliases=[
                 "show1",
                 "show-1",
@@ -49,8 +181,7 @@ class Show1TrainMotionLoRA(io.ComfyNode):
             inputs=[
                 model_input(
                     "A keyframe model (show-1-base) for a motion, pixel super-resolution for a "
-                    "texture, or "
-                    "the latent expert"
+                    "texture, or the latent expert"
                 ),
                 clip_input(
                     "images",
@@ -60,129 +191,9 @@ class Show1TrainMotionLoRA(io.ComfyNode):
                 positive_input(
                     "the model's text encoder: what the clip shows, without how it moves"
                 ),
-                io.Int.Input(
-                    "steps",
-                    default=_DEFAULTS.steps,
-                    min=2,
-                    max=100000,
-                    tooltip="Training steps, 2 to 100000. 300 to 500 for one clip; too many copy "
-                    "its "
-                    "looks.",
-                ),
-                io.Int.Input(
-                    "rank",
-                    default=_DEFAULTS.rank,
-                    min=1,
-                    max=256,
-                    tooltip="Size of the LoRA, 1 to 256. 16 is enough for one motion.",
-                ),
-                io.Float.Input(
-                    "learning_rate",
-                    default=_DEFAULTS.learning_rate,
-                    min=1e-7,
-                    max=1.0,
-                    step=1e-7,
-                    tooltip="Above 0 up to 1. More learns quicker and copies more; 0.0005 to "
-                    "0.002.",
-                ),
-                seed_input(),
-                io.Combo.Input(
-                    "objective",
-                    options=list(OBJECTIVES),
-                    default=_DEFAULTS.objective,
-                    optional=True,
-                    tooltip='"motion" sets the clip\'s looks aside (MotionDirector), '
-                    '"frame_difference" compares changes between frames only (VMC), '
-                    '"plain" learns all that is there: for a texture.',
-                ),
-                io.Int.Input(
-                    "batch_size",
-                    default=_DEFAULTS.batch_size,
-                    min=1,
-                    max=64,
-                    optional=True,
-                    tooltip="Windows per step, 1 to 64. More learns steadier and takes that much "
-                    "longer.",
-                ),
-                _size_input("width"),
-                _size_input("height"),
-                io.Int.Input(
-                    "window",
-                    default=_DEFAULTS.window,
-                    min=2,
-                    max=64,
-                    optional=True,
-                    tooltip="Frames seen at once, 2 to 64, drawn from anywhere in the clip. Show-1 "
-                    "was "
-                    "trained on 8.",
-                ),
-                io.Int.Input(
-                    "frame_step",
-                    default=_DEFAULTS.frame_step,
-                    min=1,
-                    max=240,
-                    optional=True,
-                    tooltip="Use every n-th frame, 1 to 240. Keyframes are half a second apart: 12 "
-                    "suits "
-                    "a clip of 24 frames per second.",
-                ),
-                io.Combo.Input(
-                    "targets",
-                    options=list(TARGETS),
-                    default=_DEFAULTS.targets,
-                    optional=True,
-                    tooltip='"attention": temporal attention alone, as in the paper. '
-                    '"attention_and_ff": its feed-forward layers too (MotionDirector).',
-                ),
-                io.Combo.Input(
-                    "timesteps",
-                    options=list(TIMESTEPS),
-                    default=_DEFAULTS.timesteps,
-                    optional=True,
-                    tooltip='"motion" trains mostly at the noise levels where motion is decided, '
-                    '"even" at all alike.',
-                ),
-                io.Int.Input(
-                    "sample_every",
-                    default=100,
-                    min=0,
-                    max=100000,
-                    optional=True,
-                    tooltip="Show a sampled clip every so many steps, 0: never. Each costs about "
-                    "as much "
-                    "as 10 steps. Keyframe models only.",
-                ),
-                io.Conditioning.Input(
-                    "sample_positive",
-                    optional=True,
-                    tooltip="What the samples show; not connected: what is trained on. Another "
-                    "subject tells whether the motion carries over.",
-                ),
-                io.Boolean.Input(
-                    "gradient_checkpointing",
-                    default=True,
-                    optional=True,
-                    tooltip="Less memory for a third more time.",
-                ),
-                io.Boolean.Input(
-                    "mixed_precision",
-                    default=True,
-                    optional=True,
-                    tooltip="Compute in bfloat16 where the device can; the LoRA itself is kept in "
-                    "float32.",
-                ),
-                io.Float.Input(
-                    "recolour",
-                    default=_DEFAULTS.recolour,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    optional=True,
-                    tooltip="Share of steps, 0 to 1, that see the clip in other colours and "
-                    "without "
-                    "words: the motion is then bound less to the clip's own. 0.8 on "
-                    "show1-micro; not for the latent expert.",
-                ),
+                *_learning_inputs(),
+                *_clip_inputs(),
+                *_more_inputs(),
             ],
             outputs=[
                 io.LoraModel.Output(display_name="lora"),

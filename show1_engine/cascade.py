@@ -1,4 +1,6 @@
-"""The whole cascade without ComfyUI: a folder of models and a prompt in, every stage's frames out."""
+"""The whole cascade without ComfyUI: a folder of models and a prompt in, every stage's frames
+out.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field

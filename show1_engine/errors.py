@@ -70,6 +70,8 @@ def one_of(what: str, value: object, allowed: Collection[str]) -> None:
 
 
 def number_within(what: str, value: object, least: float, most: float) -> None:
-    """InputError, with the range, unless `value` is a number from `least` to `most`. NaN is none."""
+    """InputError, with the range, unless `value` is a number from `least` to `most`. NaN is
+    none.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
         raise InputError(f"{what} is {value!r}; it must be a number from {least} to {most}")

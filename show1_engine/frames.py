@@ -23,8 +23,7 @@ def checked(stage: str, name: str, images: Tensor) -> Tensor:
     """
     if not isinstance(images, Tensor) or images.is_complex():
         raise InputError(
-            f"{stage}: '{name}' is no stack of frames but {type(images).__name__}; "
-            "connect frames "
+            f"{stage}: '{name}' is no stack of frames but {type(images).__name__}; connect frames "
             "(IMAGE)"
         )
     if images.ndim != 4 or images.shape[-1] not in (1, 3, 4) or 0 in images.shape:
@@ -37,8 +36,7 @@ def checked(stage: str, name: str, images: Tensor) -> Tensor:
     bad = next((i for i, end in enumerate(ends.amax(1).tolist()) if not end <= _BRIGHTEST), None)
     if bad is not None and bool(ends[bad].isfinite().all()):
         raise InputError(
-            f"{stage}: '{name}' has values up to {float(ends[bad].max()):.3g} in "
-            f"frame {bad} of "
+            f"{stage}: '{name}' has values up to {float(ends[bad].max()):.3g} in frame {bad} of "
             f"{len(images)}; frames go from 0 (black) to 1 (white)"
         )
     if bad is not None:
@@ -54,9 +52,8 @@ def finite(stage: str, values: Tensor, made_by: str = "model") -> Tensor:
     """`values` as they are; ResultError if one is NaN or infinite."""
     if not bool(values.isfinite().all()):
         raise ResultError(
-            f"{stage}: what the {made_by} made is NaN or infinite. Try weight_dtype "
-            "fp32 or bf16, a lower "
-            f"cfg or LoRA strength, or another {made_by}; its files may be damaged"
+            f"{stage}: what the {made_by} made is NaN or infinite. Try weight_dtype fp32 or bf16, "
+            f"a lower cfg or LoRA strength, or another {made_by}; its files may be damaged"
         )
     return values
 

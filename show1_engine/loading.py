@@ -1,4 +1,6 @@
-"""From files to models: checkpoints read, networks built from a runtime's layers, weights put in."""
+"""From files to models: checkpoints read, networks built from a runtime's layers, weights put
+in.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -136,9 +138,8 @@ def _tokenizer_for_file(checkpoint: TextCheckpoint, models: Path | None) -> Any:
             return tokenizer
     raise CheckpointError(
         f"'{checkpoint.path}' needs T5's tokenizer (0.8 MB), for {vocabulary:,} tokens: say "
-        "'python "
-        "-m show1_engine download t5-tokenizer --into FOLDER' with the folder of --models, or put "
-        "show-1-base's tokenizer/ beside the file."
+        "'python -m show1_engine download t5-tokenizer --into FOLDER' with the folder of --models, "
+        "or put show-1-base's tokenizer/ beside the file."
     )
 
 

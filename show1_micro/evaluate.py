@@ -136,7 +136,8 @@ def evaluate(
     them; a quarter of `clips` more are of colour, shape and motion combinations that training never
     showed.
 
-    Returns: {"keyframes": {...}, "interpolation": {...}, ...}: numbers, each with its count `n`;
+    Returns:
+        {"keyframes": {...}, "interpolation": {...}, ...}: numbers, each with its count `n`;
         JSON-ready.
     """
     judge = Judge(Path(folder))

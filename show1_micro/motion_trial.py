@@ -175,7 +175,9 @@ def at_strengths(
 def write_comparison(
     file: Path, example: Tensor, made: list[list[Tensor]], rows: int = 6, scale: int = 3
 ) -> None:
-    """A PNG: the example on top, then a row a scene, its clips of each list in `made` side by side."""
+    """A PNG: the example on top, then a row a scene, its clips of each list in `made` side
+    by side.
+    """
     blank = torch.ones_like(example)
     columns = [[example, *made[0][:rows]], *([blank, *clips[:rows]] for clips in made[1:])]
     gap = torch.ones(1, *example.shape[1:])

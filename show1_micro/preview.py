@@ -1,4 +1,6 @@
-"""A quick look at a stage in training: a few samples, a sheet of pictures, the recogniser's score."""
+"""A quick look at a stage in training: a few samples, a sheet of pictures, the recogniser's
+score.
+"""
 
 from __future__ import annotations
 
@@ -132,7 +134,9 @@ def sample(
     steps: int = STEPS,
     guidance: float = GUIDANCE,
 ) -> Tensor:
-    """DPM-Solver++ with guidance from `noise` (B, 3, F, H, W); returns pixels clamped to [-1, 1]."""
+    """DPM-Solver++ with guidance from `noise` (B, 3, F, H, W); returns pixels clamped to
+    [-1, 1].
+    """
     from diffusers import DPMSolverMultistepScheduler
 
     kind = "keyframes" if labels is None else "pixel_sr"

@@ -52,7 +52,8 @@ class Scene:
     def caption(self, texture: bool = True) -> str:
         """For instance "a striped red circle moving right on a grey background"."""
         surface = f"{self.texture} " if texture else ""
-        return f"a {surface}{self.colour} {self.shape} moving {self.motion} on a {self.background} background"
+        thing = f"a {surface}{self.colour} {self.shape}"
+        return f"{thing} moving {self.motion} on a {self.background} background"
 
 
 def random_scene(

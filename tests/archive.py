@@ -12,12 +12,14 @@ import pytest
 # finding of any severity keeps a version from being installed. These are the patterns of published
 # findings (2026) that a pack like this one could meet by accident.
 FLAGGED = {
-    "python_network_operations": r"\.(connect|bind|listen|send|sendall|recv)\s*\(|\bsocket\b|urllib\.request|urlopen"
+    "python_network_operations": r"\.(connect|bind|listen|send|sendall|recv)\s*\(|\bsocket\b"
+    r"|urllib\.request|urlopen"
     r"|http\.client|\brequests\.(get|post|put|Session)|aiohttp\s*\.\s*ClientSession",
     "python_command_injection_risk": r"\bsubprocess\b|os\.(system|popen|exec|spawn)|\bPopen\b",
     "python_environment_manipulation": r"os\.(environ|getenv|putenv|unsetenv)",
     "python_database_connections": r"\bsqlite3\b",
-    "python_dynamic_execution": r"(?<![\w.])(eval|exec|compile)\s*\(|\.eval\s*\(\s*[^)\s]|__import__",
+    "python_dynamic_execution": r"(?<![\w.])(eval|exec|compile)\s*\("
+    r"|\.eval\s*\(\s*[^)\s]|__import__",
     "python_bytecode_manipulation": r"import_module\s*\(|\bmarshal\b",
     "python_privilege_escalation": r"\b(sudo|doas|pkexec|runas)\b",
     "contains_blacklisted_url": r"raw\.githubusercontent\.com",

@@ -60,12 +60,14 @@ def _of_any(head: bytes, size: int) -> str | None:
     if size == 0:
         return f"is empty (0 bytes). {_AGAIN}"
     if head.startswith(b"version https://git-lfs"):
-        return "is a git-lfs pointer, not the file it stands for. Run 'git lfs pull' in its repository, or download it"
+        return (
+            "is a git-lfs pointer, not the file it stands for. Run 'git lfs pull' in its "
+            "repository, or download it"
+        )
     if re.match(rb"\s*<(!doctype|html|\?xml)", head, re.IGNORECASE):
         return (
             "is a web page (HTML). The download got a page instead of the file: often the model "
-            "needs a login "
-            "or its licence accepted first"
+            "needs a login or its licence accepted first"
         )
     if not head.strip(b"\0"):
         return f"begins with nothing but zeros: its download has not finished. {_AGAIN}"

@@ -77,8 +77,7 @@ def download(
     except OSError as error:  # the network's are translated: this is the disk
         raise DownloadError(
             f"'{target.parent}' cannot be written: {error.strerror or error}. What has come so far "
-            "is "
-            "kept; make room or choose another folder, and run it again."
+            "is kept; make room or choose another folder, and run it again."
         ) from error
 
 
@@ -88,8 +87,7 @@ def _whole(item: Published, folder: Path) -> Path:
     except Show1Error as error:
         raise DownloadError(
             f"'{folder}' is there but is no whole {item.name}: {error} Move it away or delete it, "
-            "then "
-            "run the download again."
+            "then run the download again."
         ) from error
     return folder
 
@@ -203,10 +201,8 @@ class _Download:
             else:
                 raise DownloadError(
                     f"{file.path} of {self._item.repo} came with wrong bytes, twice (its checksum "
-                    "is "
-                    f"not {file.digest}); they were thrown away. Something between here and the "
-                    "hub "
-                    "alters them: try again, or from another network"
+                    f"is not {file.digest}); they were thrown away. Something between here and the "
+                    "hub alters them: try again, or from another network"
                 )
             part.replace(path)
         self._progress.complete(file.size)
@@ -267,8 +263,7 @@ class _Download:
             )
             raise DownloadError(
                 f"{self._item.name}: {fault}{asked}. What has come so far is kept: run it again "
-                "later "
-                "to go on from there"
+                "later to go on from there"
             ) from fault
         until = time.monotonic() + max(self._waits[failures - 1], fault.wait)
         while (left := until - time.monotonic()) > 0:

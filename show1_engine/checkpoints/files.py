@@ -51,7 +51,9 @@ _BROKEN_PICKLE = (
 
 
 def read_json(path: Path, limit: int = JSON_LIMIT) -> dict[str, Any]:
-    """A JSON object of at most `limit` bytes. -Infinity and NaN are allowed: diffusers writes them."""
+    """A JSON object of at most `limit` bytes. -Infinity and NaN are allowed: diffusers
+    writes them.
+    """
     require(path, limit)
     try:
         value = json.loads(path.read_text("utf-8-sig"))
@@ -87,8 +89,8 @@ def weights_file(folder: Path, stems: tuple[str, ...], prefer_fp16: bool = False
                 require_safe_pickles(path)
             return path
     raise CheckpointError(
-        f"'{folder}' holds no weights{_instead(folder)}. "
-        f"Copy {stems[0]}.safetensors (or .bin, or all shards and their index) into it."
+        f"'{folder}' holds no weights{_instead(folder)}. Copy {stems[0]}.safetensors (or .bin, or "
+        "all shards and their index) into it."
     )
 
 
@@ -160,7 +162,9 @@ def require_safe_pickles(path: Path) -> None:
 
 
 def is_plain(value: object) -> bool:
-    """Whether a value out of a file is a tensor of real numbers that holds all of them in memory."""
+    """Whether a value out of a file is a tensor of real numbers that holds all of them in
+    memory.
+    """
     return (
         isinstance(value, Tensor)
         and value.layout == torch.strided
@@ -186,8 +190,7 @@ def _bounded(path: Path) -> bool:
         inside = archive.infolist()
         if any(item.compress_type != zipfile.ZIP_STORED for item in inside):
             raise CheckpointError(
-                f"'{path}' is compressed, which torch's own files are not. Get "
-                "the model as "
+                f"'{path}' is compressed, which torch's own files are not. Get the model as "
                 ".safetensors."
             )
         for item in inside:
@@ -207,9 +210,8 @@ def _count_steps(path: Path, file: IO[bytes], pickles: int) -> None:
 
 def _too_much(path: Path) -> CheckpointError:
     return CheckpointError(
-        f"'{path}' was not opened: what it holds beside tensors is more than "
-        "any model has. Get the "
-        "model as .safetensors, from a source you trust."
+        f"'{path}' was not opened: what it holds beside tensors is more than any model has. Get "
+        "the model as .safetensors, from a source you trust."
     )
 
 
@@ -272,8 +274,7 @@ def require(path: Path, limit: int | None = None) -> None:
         )
     if limit is not None and path.stat().st_size > limit:
         raise CheckpointError(
-            f"'{path}' has {path.stat().st_size:,} bytes; such a file has at "
-            f"most {limit:,}. It is "
+            f"'{path}' has {path.stat().st_size:,} bytes; such a file has at most {limit:,}. It is "
             "not the model's own: download it again."
         )
 

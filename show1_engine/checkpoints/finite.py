@@ -27,16 +27,14 @@ def check_finite(value: Tensor, file: str, key: str, dtype: torch.dtype | None =
             else f"values as large as {largest:.3g}"
         )
         raise CheckpointError(
-            f"{file} has {what} in '{key}', so every frame would be spoiled. The "
-            "file is damaged, or "
-            "its training went wrong: download it again, or take another."
+            f"{file} has {what} in '{key}', so every frame would be spoiled. The file is damaged, "
+            "or its training went wrong: download it again, or take another."
         )
     most = torch.finfo(dtype or value.dtype).max
     if largest > most:
         raise CheckpointError(
-            f"{file} has values as large as {largest:.3g} in '{key}', and "
-            f"{dtype} ends "
-            f"at {most:.3g}. Choose the weight_dtype bf16 or fp32."
+            f"{file} has values as large as {largest:.3g} in '{key}', and {dtype} ends at "
+            f"{most:.3g}. Choose the weight_dtype bf16 or fp32."
         )
 
 

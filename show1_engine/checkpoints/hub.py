@@ -22,7 +22,9 @@ _CHUNK = 1 << 14  # bytes, for requests: what is short of a chunk is lost when a
 
 
 class Interrupted(Exception):
-    """The network or the hub failed in a way that may pass. `wait`: seconds that the hub asks for."""
+    """The network or the hub failed in a way that may pass. `wait`: seconds that the hub
+    asks for.
+    """
 
     def __init__(self, message: str, wait: float = 0):
         super().__init__(message)
@@ -31,7 +33,9 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of a repository; `digest` is the SHA-256 of a large file, git's SHA-1 of a small one."""
+    """A file of a repository; `digest` is the SHA-256 of a large file, git's SHA-1 of a
+    small one.
+    """
 
     path: str
     size: int
@@ -68,8 +72,7 @@ class Repository:
         except (TypeError, AttributeError) as error:
             raise DownloadError(
                 f"the hub lists {self._item.repo} without sizes and checksums; if HF_ENDPOINT "
-                "names a "
-                "mirror, take another one"
+                "names a mirror, take another one"
             ) from error
         self._commit = info.sha
         return {file.path: file for file in files}
@@ -148,9 +151,8 @@ class Repository:
             return f"{self._item.access} {self._item.without}"
         return (
             "It is a public model, so the token is wrong or out of date: log in again ('hf auth "
-            "login'), or out "
-            f"('hf auth logout', no HF_TOKEN). If {self._item.page} does not open either, it was "
-            "withdrawn."
+            f"login'), or out ('hf auth logout', no HF_TOKEN). If {self._item.page} does not open "
+            "either, it was withdrawn."
         )
 
 

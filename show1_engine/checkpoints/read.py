@@ -196,8 +196,8 @@ def configs_in(file: Path) -> dict[str, Any]:
     if not isinstance(text, str):
         raise CheckpointError(
             f"'{file}' has no Show-1 metadata, so its architecture is unknown. Use the model's "
-            "folder as published, or "
-            f"make such a file from it: python -m show1_engine convert MODEL_FOLDER {file.name}"
+            "folder as published, or make such a file from it: python -m show1_engine convert "
+            f"MODEL_FOLDER {file.name}"
         )
     return _checked_metadata(text, file)
 
@@ -251,8 +251,7 @@ def read_text_encoder(path: Path) -> TextCheckpoint:
         if path.suffix != ".safetensors":
             raise CheckpointError(
                 f"'{path}' is no .safetensors file. Give a t5xxl file of that form, or a folder "
-                "with "
-                "text_encoder/ and tokenizer/."
+                "with text_encoder/ and tokenizer/."
             )
         return TextCheckpoint(path, path, None, model_type="t5", config=t5_config_of(path))
     folder = path / "text_encoder" if (path / "text_encoder").is_dir() else path
@@ -279,8 +278,7 @@ def text_type(config: Mapping[str, Any], folder: Path) -> str:
     if not isinstance(kind, str) or kind not in TEXT_TYPES:
         raise CheckpointError(
             f"'{folder}' holds a model of type {kind!r}. Show-1 reads text with T5 v1.1 ('t5', "
-            "pixel "
-            "stages) or OpenCLIP-H ('clip_text_model', latent expert)."
+            "pixel stages) or OpenCLIP-H ('clip_text_model', latent expert)."
         )
     return kind
 
@@ -317,10 +315,9 @@ def check_fit(
     ):
         if there != wanted:
             raise CheckpointError(
-                f"'{file}' does not fit its config: {what} is {there} instead of "
-                f"{wanted}. Config and weights are of different models, or the "
-                "file "
-                "is incomplete: download both again."
+                f"'{file}' does not fit its config: {what} is {there} instead of {wanted}. Config "
+                "and weights are of different models, or the file is incomplete: download both "
+                "again."
             )
 
 

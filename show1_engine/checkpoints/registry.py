@@ -1,4 +1,6 @@
-"""What is published: the models' repositories, their licences, and which of their files are needed."""
+"""What is published: the models' repositories, their licences, and which of their files are
+needed.
+"""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -19,7 +21,9 @@ _AT_THE_TOP = ("model_index.json", "README.md", "LICENSE", "LICENSE.md", "LICENS
 
 
 class DownloadError(Show1Error):
-    """A model cannot be fetched: the hub, the network, the licence or the disk stands against it."""
+    """A model cannot be fetched: the hub, the network, the licence or the disk stands
+    against it.
+    """
 
 
 @dataclass(frozen=True)
@@ -64,15 +68,13 @@ class Published:
             return ""
         return (
             f"It is gated: log in to huggingface.co, accept its licence on {self.page} and, where "
-            "this runs, say "
-            "'hf auth login' (older: 'huggingface-cli login') or set HF_TOKEN."
+            "this runs, say 'hf auth login' (older: 'huggingface-cli login') or set HF_TOKEN."
         )
 
 
 _CC = (
     "CC BY-NC 4.0 (https://creativecommons.org/licenses/by-nc/4.0/): use and share it with credit, "
-    "for "
-    "non-commercial purposes only."
+    "for non-commercial purposes only."
 )
 _DEEPFLOYD = (
     "the DeepFloyd IF licence (https://huggingface.co/spaces/DeepFloyd/deepfloyd-if-license): for "
@@ -169,8 +171,7 @@ PUBLISHED: dict[str, Published] = {
             settings=("scheduler", "image_noising_scheduler"),
             gated=True,
             without="The cascade runs without it: connect a first frame from any upscaler to "
-            "'first_frame' of "
-            "Show1PixelSR, or nothing at all.",
+            "'first_frame' of Show1PixelSR, or nothing at all.",
         ),
         Published(
             "t5-v1_1-xxl",
@@ -281,8 +282,7 @@ def advice(label: str) -> str | None:
     folders = ", ".join(f"{folder}/" for folder in (*item.parts, *item.settings))
     return (
         f"'{item.name}' is not there. Run Show1DownloadModel (or: python -m show1_engine download "
-        f"{item.name}), or "
-        f"put {folders} of {item.page} into models/show1/{item.name}/."
+        f"{item.name}), or put {folders} of {item.page} into models/show1/{item.name}/."
     )
 
 

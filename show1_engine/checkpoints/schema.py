@@ -127,9 +127,8 @@ class UNetSchema(Schema):
         )
         if self.addition and text % self.addition_embed_type_num_heads:
             raise ValueError(
-                "addition_embed_type_num_heads is "
-                f"{self.addition_embed_type_num_heads}, which does not "
-                f"divide the text's width {text}"
+                f"addition_embed_type_num_heads is {self.addition_embed_type_num_heads}, which "
+                f"does not divide the text's width {text}"
             )
         return self
 
@@ -162,22 +161,22 @@ class VaeSchema(Schema):
         for name in ("down_block_types", "up_block_types"):
             if len(getattr(self, name)) != len(self.block_out_channels):
                 raise ValueError(
-                    f"{name} has {len(getattr(self, name))} entries and "
-                    "block_out_channels "
+                    f"{name} has {len(getattr(self, name))} entries and block_out_channels "
                     f"{len(self.block_out_channels)}; both need as many"
                 )
         for width in self.block_out_channels:
             if width % self.norm_num_groups:
                 raise ValueError(
                     f"block_out_channels has {width}, which norm_num_groups "
-                    f"({self.norm_num_groups}) "
-                    "does not divide"
+                    f"({self.norm_num_groups}) does not divide"
                 )
         return self
 
 
 class SchedulerSchema(Schema):
-    """scheduler_config.json of any of diffusers' schedulers that the cascade can be sampled with."""
+    """scheduler_config.json of any of diffusers' schedulers that the cascade can be sampled
+    with.
+    """
 
     class_name: Name | None = Field(default=None, alias="_class_name")
     num_train_timesteps: _whole(2, 10_000) = 1000
@@ -232,8 +231,7 @@ class SchedulerSchema(Schema):
         if count and count != self.num_train_timesteps:
             raise ValueError(
                 f"trained_betas has {count} entries and num_train_timesteps is "
-                f"{self.num_train_timesteps}; "
-                "both need as many"
+                f"{self.num_train_timesteps}; both need as many"
             )
         return self
 

@@ -74,7 +74,9 @@ def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
 
 
 def t5_weights(file: Path) -> Weights:
-    """The weights of a T5 file. Plain fp8 stays as it is; scaled fp8 is multiplied out, as float32."""
+    """The weights of a T5 file. Plain fp8 stays as it is; scaled fp8 is multiplied out, as
+    float32.
+    """
     weights = read_safetensors(file)
     scales = {
         name.removesuffix(end) + ".weight": value

@@ -51,8 +51,7 @@ def _check_whole(file: Path) -> None:
         or not isinstance(model.get("vocab"), (list, dict))
     ):
         raise CheckpointError(
-            f"'{file}' is no tokenizer: its model, vocab or added_tokens is "
-            "missing or of another "
+            f"'{file}' is no tokenizer: its model, vocab or added_tokens is missing or of another "
             "kind. Download it again."
         )
     _at_most(len(added), _ADDED, "added tokens", file=file)
@@ -88,9 +87,8 @@ def _check_words(file: Path) -> None:
     )
     if wrong is not None:
         raise CheckpointError(
-            f"'{file}' gives the word {wrong!r} the number "
-            f"{json.dumps(words[wrong])}; allowed is a "
-            f"whole number from 0 to {_WORDS - 1}. Download it again."
+            f"'{file}' gives the word {wrong!r} the number {json.dumps(words[wrong])}; allowed is "
+            f"a whole number from 0 to {_WORDS - 1}. Download it again."
         )
     if not words:
         raise CheckpointError(f"'{file}' holds no words. Download it again.")
@@ -107,16 +105,14 @@ def _check_merges(file: Path) -> None:
     for number, line in enumerate(lines, 1):
         if line and not line.startswith("#version") and len(line.split()) != 2:
             raise CheckpointError(
-                f"'{file}' has {line!r} in line {number}; allowed is two parts "
-                "of words with a space "
-                "between them. Download it again."
+                f"'{file}' has {line!r} in line {number}; allowed is two parts of words with a "
+                "space between them. Download it again."
             )
 
 
 def _at_most(count: int, most: int, what: str, file: Path) -> None:
     if count > most:
         raise CheckpointError(
-            f"'{file}' has {count:,} {what}; allowed are at most {most:,}. It is "
-            "not the model's own: "
-            "download it again."
+            f"'{file}' has {count:,} {what}; allowed are at most {most:,}. It is not the model's "
+            "own: download it again."
         )

@@ -39,8 +39,7 @@ def lora_path(name: str) -> Path:
     if path is None:
         raise InputError(
             f"Show1MotionLoRA: there is no {name!r} in models/loras or output/loras; put it there "
-            "and "
-            "press R"
+            "and press R"
         )
     return Path(path)
 

@@ -53,8 +53,7 @@ def encode_with_clip(clip: Any, texts: list[str], clean_caption: bool = False) -
     if key is None:
         raise InputError(
             "Show1TextEncode: this CLIP holds neither T5 v1.1 XXL (pixel stages) nor OpenCLIP-H "
-            "(latent "
-            "expert); load a t5xxl file with CLIPLoader, or use Show1LoadTextEncoder"
+            "(latent expert); load a t5xxl file with CLIPLoader, or use Show1LoadTextEncoder"
         )
     encoder = getattr(model, held[key])
     if key == "t5xxl" and not any(

@@ -38,8 +38,7 @@ class ComfyVae:
         if latents.ndim != 4 or latents.shape[1] != 4:
             raise InputError(
                 f"Show1LatentExpertSR: 'vae' makes latents of shape {tuple(latents.shape)}; the "
-                "expert "
-                "needs Stable Diffusion 1.5's type (4 channels, one eighth of the size)"
+                "expert needs Stable Diffusion 1.5's type (4 channels, one eighth of the size)"
             )
         return rearrange(latents.float() * self.scaling, "f c h w -> 1 c f h w")
 

@@ -102,9 +102,8 @@ def lora_from(content: Content, model: Show1Model, name: str) -> MotionLora:
     homeless = next((key for key in changes if key not in expected), None)
     if homeless is not None:
         raise CheckpointError(
-            f"'{name}' changes {homeless}, which '{model.name}' does not have. "
-            "It is of another model "
-            "or tool."
+            f"'{name}' changes {homeless}, which '{model.name}' does not have. It is of another "
+            "model or tool."
         )
     wrong = [key for key, change in changes.items() if not _fits(change, expected[key].shape)]
     if wrong:
@@ -137,10 +136,8 @@ def _check_content(content: object, name: str) -> None:
             )
         if not is_plain(value) or not value.is_floating_point():
             raise CheckpointError(
-                f"'{name}' has in {key} a tensor of kind {value.dtype}, "
-                f"{value.layout}, on "
-                f"'{value.device}'; a LoRA is of plain floating-point numbers. "
-                "Save it again."
+                f"'{name}' has in {key} a tensor of kind {value.dtype}, {value.layout}, on "
+                f"'{value.device}'; a LoRA is of plain floating-point numbers. Save it again."
             )
         check_finite(value, f"'{name}'", str(key))
 
@@ -175,10 +172,9 @@ def _from_list(tensors: list[Tensor], network: nn.Module, name: str) -> dict[str
     if len(tensors) != 2 * len(layers):
         raise CheckpointError(
             f"'{name}' is a list of {len(tensors)} tensors without names (MotionDirector's "
-            "format); "
-            f"this model needs {2 * len(layers)}: up and down of {len(layers)} layers. 340 are for "
-            "ModelScope and zeroscope, which fit the latent expert (show-1-sr2); 440 would be for "
-            "show-1-base."
+            f"format); this model needs {2 * len(layers)}: up and down of {len(layers)} layers. "
+            "340 are for ModelScope and zeroscope, which fit the latent expert (show-1-sr2); 440 "
+            "would be for show-1-base."
         )
     return {
         f"{layer}.weight": LowRank(up, down)
@@ -266,9 +262,8 @@ def _changes(module: str, found: dict[str, Tensor], name: str) -> dict[str, Chan
         alpha = found.get("alpha")
         if alpha is not None and alpha.numel() != 1:
             raise CheckpointError(
-                f"'{name}' has for {module} an alpha of {alpha.numel()} values; "
-                "it must be one. The "
-                "file is damaged or of another method."
+                f"'{name}' has for {module} an alpha of {alpha.numel()} values; it must be one. "
+                "The file is damaged or of another method."
             )
         out[f"{module}.weight"] = LowRank(
             found["up"], found["down"], None if alpha is None else float(alpha)

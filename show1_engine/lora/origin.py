@@ -29,8 +29,7 @@ _FOREIGN = (  # a pattern in any key; what such a file is
 )
 _WIDTHS = {
     1280: "a full-size keyframe or interpolation model or the latent expert (show-1-base, "
-    "show-1-interpolation, "
-    "show-1-sr2)",
+    "show-1-interpolation, show-1-sr2)",
     768: "the pixel super-resolution model (show-1-sr1)",
     96: "show1-micro's keyframe or interpolation model",
 }

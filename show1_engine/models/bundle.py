@@ -67,14 +67,12 @@ class Show1Model(Managed):
             reads = {4096: "T5 v1.1 XXL", 1024: "OpenCLIP-H"}.get(width, f"a {width} wide encoder")
             raise InputError(
                 f"{stage}: '{name}' is {states.shape[-1]} wide, but '{self.name}' reads text "
-                f"{width} wide "
-                f"({reads}); encode the prompt with that text encoder"
+                f"{width} wide ({reads}); encode the prompt with that text encoder"
             )
         most = float(states.float().abs().max())
         if not most <= _LARGEST:
             raise InputError(
-                f"{stage}: '{name}' has NaN, infinite or huge values ({most:.3g}); "
-                "its text encoder is "
-                "damaged, or overflowed: load it again in fp32 or bf16"
+                f"{stage}: '{name}' has NaN, infinite or huge values ({most:.3g}); its text "
+                "encoder is damaged, or overflowed: load it again in fp32 or bf16"
             )
         return states.to(device)

@@ -28,8 +28,7 @@ def compile_network(network: nn.Module, device: torch.device) -> None:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise InputError(
             f"torch.compile does not work here ({reason}). It needs Triton on a card and a C++ "
-            "compiler "
-            "on a CPU; or turn 'compile' off"
+            "compiler on a CPU; or turn 'compile' off"
         ) from error
     torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, _FORMS)
     network.compile()

@@ -52,12 +52,16 @@ class Runtime(Protocol):
     device: torch.device  # where UNets compute
 
     def ops(self, storage: torch.dtype | None = None, fast: bool = False) -> Any:
-        """The namespace that layers are taken from. `fast`: multiply in fp8 where the device can."""
+        """The namespace that layers are taken from. `fast`: multiply in fp8 where the
+        device can.
+        """
 
     def dtypes(
         self, role: str, requested: torch.dtype | None, parameters: int
     ) -> tuple[torch.dtype, torch.dtype]:
-        """Storage and compute dtype of a network of that role; `requested` is the user's storage."""
+        """Storage and compute dtype of a network of that role; `requested` is the
+        user's storage.
+        """
 
     def build_text(self, kind: str, config: dict[str, Any]) -> nn.Module:
         """A text encoder without weights as `network(ids, mask)`; its part `model` has the file's

@@ -22,7 +22,9 @@ FEED_FORWARD_TOKENS = 2**15  # at once: a feed-forward's hidden values are twelv
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    """Scaled dot-product attention of (B, tokens, heads*dim) sequences; q sets the output's length."""
+    """Scaled dot-product attention of (B, tokens, heads*dim) sequences; q sets the output's
+    length.
+    """
     q, k, v = (rearrange(x, "b n (h d) -> b h n d", h=heads) for x in (q, k, v))
     parts = zip(*(x.split(_MAX_ATTENTION_BATCH) for x in (q, k, v)))
     out = [F.scaled_dot_product_attention(*part) for part in parts]
@@ -236,7 +238,9 @@ class SpatialTransformer(nn.Module):
 
 
 class AddedKVAttention(nn.Module):
-    """DeepFloyd's attention: pixels attend to [text, pixels] in one softmax, or to the text alone."""
+    """DeepFloyd's attention: pixels attend to [text, pixels] in one softmax, or to the text
+    alone.
+    """
 
     def __init__(
         self,

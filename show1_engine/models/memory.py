@@ -119,7 +119,9 @@ class _Walk:
     def _level(
         self, name: str, ins: list[int], channels: int, keeps: bool = False
     ) -> Iterator[float]:
-        """Layers of one resolution. What a layer is given is held by its caller, mostly as a skip."""
+        """Layers of one resolution. What a layer is given is held by its caller, mostly
+        as a skip.
+        """
         for into in ins:
             given = 0 if keeps else self.tensor(into)
             yield sum(self.skips) + given + self._resnet(into, channels)

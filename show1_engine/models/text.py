@@ -85,10 +85,9 @@ class TextEncoder(Managed):
             and not 0 <= int(ids.min()) <= int(ids.max()) < self.vocabulary
         ):
             raise CheckpointError(
-                f"The tokenizer of '{self.name}' has a word of number "
-                f"{int(ids.max())}, and its text "
-                f"encoder knows {self.vocabulary}. They are of different models: "
-                "download both again."
+                f"The tokenizer of '{self.name}' has a word of number {int(ids.max())}, and its "
+                f"text encoder knows {self.vocabulary}. They are of different models: download "
+                "both again."
             )
         return ids, tokens.attention_mask
 

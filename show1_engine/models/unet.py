@@ -471,7 +471,9 @@ class UNet(nn.Module):
         return self._c.get("encoder_hid_dim") or self._c.each("cross_attention_dim")[0]
 
     def prepare_text(self, text: Tensor) -> TextStates:
-        """Everything the UNet computes from the text alone, (B, tokens, text_width), once per run."""
+        """Everything the UNet computes from the text alone, (B, tokens, text_width),
+        once per run.
+        """
         pooled = self.add_embedding(text) if hasattr(self, "add_embedding") else None
         if hasattr(self, "encoder_hid_proj"):
             text = self.encoder_hid_proj(text)

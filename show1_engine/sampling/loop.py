@@ -59,9 +59,7 @@ class _Watch:
             step = self._done - len(finite) + finite.index(False) + 1
             raise ResultError(
                 f"{self._stage}: the frames are NaN or infinite from step {step} of {self._steps} "
-                "on. "
-                "Try weight_dtype fp32 or bf16, a lower cfg, a lower LoRA strength or another "
-                "sampler; "
-                "if that does not help, the model's files are damaged"
+                "on. Try weight_dtype fp32 or bf16, a lower cfg, a lower LoRA strength or another "
+                "sampler; if that does not help, the model's files are damaged"
             )
         self._finite = []

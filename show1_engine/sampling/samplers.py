@@ -26,7 +26,9 @@ Run = Callable[[Predict, Tensor, Schedule, list[Generator], Reported], Tensor]
 def scheduled(
     predict: Predict, start: Tensor, schedule: Schedule, sources: list[Generator], report: Reported
 ) -> Tensor:
-    """One evaluation a step, stepped by the schedule's diffusers scheduler; each window by its own."""
+    """One evaluation a step, stepped by the schedule's diffusers scheduler; each window by
+    its own.
+    """
     steppers = [schedule.stepper() for _ in sources]
     sample = start
     for i, timestep in enumerate(schedule.timesteps):

@@ -15,7 +15,7 @@ from ..progress import Report, announce, counted, gigabytes, previewing, shifted
 from ..sampling.inversion import invert, mixed
 from ..sampling.loop import denoise
 from ..sampling.schedules import Schedule
-from .plan import Steps, largest, layout
+from .plan import Layout, Steps, largest, layout
 from .settings import StageSettings, guidance, one_prompt, samples_per_video
 
 STAGE = "Show1Keyframes"
@@ -58,26 +58,18 @@ def keyframes(
             many as `num_frames` evenly drawn from them.
         motion_mix: share of the inverted noise in the starting noise, 0 to 1 (the rest is random).
 
-    Returns: (num_frames, height, width, 3), about [0, 1]. Sizes the model's levels do not divide
+    Returns:
+        (num_frames, height, width, 3), about [0, 1]. Sizes the model's levels do not divide
         are sampled larger and cropped.
     """
     model.require(STAGE, KEYFRAMES)
     one_prompt(STAGE, positive, negative)
-    s = settings
-    for name in ("width", "height", "num_frames"):
-        number_within(f"{STAGE}: '{name}'", getattr(s, name), 1, most=2**16)
+    s = _checked_settings(settings)
     steps = Steps.of(STAGE, model, s)
     multiple = model.network.size_multiple
     height, width = (-(-side // multiple) * multiple for side in (s.height, s.width))
     _check_memory(model, s, (height, width))
-    plan = layout(
-        model,
-        samples_per_video(s.cfg),
-        s.num_frames,
-        size=(height, width),
-        trained=max(height, width),
-        asked=max(height, width),
-    )
+    plan = _layout(model, s, (height, width))
     announce(report, STAGE, f"{s.num_frames} frames {s.width}x{s.height}{plan}; {steps.told()}")
     device = model.unet.load(plan.memory)
     source = generator(s.seed)
@@ -115,8 +107,28 @@ def keyframes(
     return finite(STAGE, from_model(video[..., : s.height, : s.width]))
 
 
+def _checked_settings(s: KeyframeSettings) -> KeyframeSettings:
+    for name in ("width", "height", "num_frames"):
+        number_within(f"{STAGE}: '{name}'", getattr(s, name), 1, most=2**16)
+    return s
+
+
+def _layout(model: Show1Model, s: KeyframeSettings, size: tuple[int, int]) -> Layout:
+    """One piece: a keyframe model knows scenes, not patches of them."""
+    return layout(
+        model,
+        samples_per_video(s.cfg),
+        s.num_frames,
+        size=size,
+        trained=max(size),
+        asked=max(size),
+    )
+
+
 def _check_memory(model: Show1Model, s: KeyframeSettings, size: tuple[int, int]) -> None:
-    """Keyframes are not cut into tiles: what does not fit is refused before anything is computed."""
+    """Keyframes are not cut into tiles: what does not fit is refused before anything is
+    computed.
+    """
 
     def needs(frames: int) -> int:
         return unet_bytes(model.network.config, 1, frames, *size, model.unet.dtype)
@@ -132,8 +144,8 @@ def _check_memory(model: Show1Model, s: KeyframeSettings, size: tuple[int, int])
         raise InputError(
             f"{STAGE}: {counted(s.num_frames, 'frame')} of {s.width}x{s.height} need about "
             f"{gigabytes(needs(s.num_frames))} beside the weights, and the device has "
-            f"{gigabytes(has)}; "
-            f"{what}. The model was trained on 8 frames of 64x40; enlarge them by Show1PixelSR"
+            f"{gigabytes(has)}; {what}. The model was trained on 8 frames of 64x40; enlarge them "
+            "by Show1PixelSR"
         )
 
 

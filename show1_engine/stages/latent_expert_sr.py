@@ -73,7 +73,8 @@ def latent_expert_sr(
         positive, negative: OpenCLIP states (1, 77, width).
         codec: another VAE for the same latent space.
 
-    Returns: (F, height, width, C), about [0, 1]. Another aspect than the input's is cropped to,
+    Returns:
+        (F, height, width, C), about [0, 1]. Another aspect than the input's is cropped to,
         never squashed.
     """
     model.require(STAGE, LATENT_EXPERT)
@@ -133,7 +134,9 @@ def _checked_settings(s: LatentExpertSettings) -> LatentExpertSettings:
 
 
 def target_size(s: LatentExpertSettings, height: int, width: int) -> tuple[int, int]:
-    """Output (height, width) for an input of that size: 0 follows the input, both 0 keep its size."""
+    """Output (height, width) for an input of that size: 0 follows the input, both 0 keep
+    its size.
+    """
     if s.width and s.height:
         return s.height, s.width
     if s.width:

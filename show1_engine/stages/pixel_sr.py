@@ -2,6 +2,7 @@
 2-D model.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -138,19 +139,34 @@ def pixel_sr(
         f"{counted(len(windows), 'window')}{upscaler.plan}; {steps.told(len(windows))}",
     )
     result = images.new_full((len(images), *size, images.shape[-1]), 0.5)
+
+    def progress(window: int) -> Report:
+        return shifted(report, made + window * len(steps), made + total)
+
+    _fill(result, images, windows, upscaler=upscaler, clean=clean, progress=progress)
+    return result
+
+
+def _fill(
+    result: Tensor,
+    images: Tensor,
+    windows: list[Window],
+    *,
+    upscaler: "Upscaler",
+    clean: Tensor | None,
+    progress: Callable[[int], Report],
+) -> None:
+    """Upscales window after window into `result`; each goes on from a frame of the one before."""
     for i, window in enumerate(windows):
         low, alpha = split_alpha(images[window.frames])
         start = clean if i == 0 or window.continues else None
-        video = _anchored(
-            upscaler, low, start, report=shifted(report, made + i * len(steps), made + total)
-        )
-        result[window.frames] = with_alpha(finite(STAGE, from_model(resize(video, *size))), alpha)
-        if i + 1 < len(
-            windows
-        ):  # the next window begins on this one's last frame, or earlier if it was moved back
+        video = _anchored(upscaler, low, start, report=progress(i))
+        frames = finite(STAGE, from_model(resize(video, *result.shape[1:3])))
+        result[window.frames] = with_alpha(frames, alpha)
+        if i + 1 < len(windows):
+            # The next one begins on this one's last frame, or earlier if it was moved back.
             first = windows[i + 1].start - window.start
             clean = video[:, :, first : first + 1]
-    return result
 
 
 @torch.no_grad()
@@ -279,8 +295,7 @@ def low_resolution(
     if int(levels.max()) >= len(scheduler.alphas_cumprod):
         raise InputError(
             f"{STAGE}: the noise level is {int(levels.max())}; the noising schedule of "
-            f"'{model.name}' has "
-            f"{len(scheduler.alphas_cumprod)} timesteps, so use a lower one"
+            f"'{model.name}' has {len(scheduler.alphas_cumprod)} timesteps, so use a lower one"
         )
     condition = scheduler.add_noise(enlarged, noise, levels)
     if clean_first is not None:
@@ -296,7 +311,9 @@ def _checked_settings(s: PixelSRSettings) -> PixelSRSettings:
 
 
 def _layout(model: Show1Model, s: PixelSRSettings, size: tuple[int, int, int]) -> Layout:
-    """Tiles for a low-resolution window of that many frames, rows and columns, enlarged and padded."""
+    """Tiles for a low-resolution window of that many frames, rows and columns, enlarged and
+    padded.
+    """
     frames, *sides = size
     multiple = model.network.size_multiple
     padded = tuple(-(-SCALE * side // multiple) * multiple for side in sides)

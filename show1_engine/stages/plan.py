@@ -38,8 +38,7 @@ class Steps:
         if not 0 <= s.guidance_start <= s.guidance_end <= 1:
             raise InputError(
                 f"{stage}: guidance from {s.guidance_start} to {s.guidance_end} is no stretch of "
-                "the run; "
-                "use shares of its steps, 0 <= start <= end <= 1"
+                "the run; use shares of its steps, 0 <= start <= end <= 1"
             )
         chosen = preset(s.preset)
         sampler = chosen.sampler if s.sampler == "default" else s.sampler
@@ -140,8 +139,7 @@ def layout(
     if needs(smallest(multiple)) > 2 * limit:
         raise InputError(
             f"{frames} frames at a time need about {gigabytes(needs(smallest(multiple)))} even in "
-            "the "
-            f"smallest tiles, and the device has {gigabytes(2 * limit)}; use a smaller 'window'"
+            f"the smallest tiles, and the device has {gigabytes(2 * limit)}; use a smaller 'window'"
         )
     side = tile_side(*size, trained, asked, lambda side: needs(side) <= limit, multiple)
     at_once = sharing(samples, lambda count: needs(side, count) <= room)
@@ -163,15 +161,15 @@ def check_result(stage: str, frames: int, height: int, width: int, channels: int
         fits = has // (4 * height * width * channels)
         raise InputError(
             f"{stage}: {counted(frames, 'frame')} of {width}x{height} take {gigabytes(needs)}, and "
-            "this "
-            f"machine has {gigabytes(has)}; make fewer frames at a time (of this size {fits} fit) "
-            "or "
-            "smaller ones"
+            f"this machine has {gigabytes(has)}; make fewer frames at a time (of this size {fits} "
+            "fit) or smaller ones"
         )
 
 
 def largest(most: int, fits: Callable[[int], bool]) -> int:
-    """The largest number up to `most` that fits, 0 if not even 1 does; what fits grows no smaller."""
+    """The largest number up to `most` that fits, 0 if not even 1 does; what fits grows no
+    smaller.
+    """
     low, high = 0, most
     while low < high:
         middle = (low + high + 1) // 2

@@ -1,4 +1,6 @@
-"""The benchmark's own logic: the baseline computes the same, and the tables hold what was measured."""
+"""The benchmark's own logic: the baseline computes the same, and the tables hold what was
+measured.
+"""
 
 import json
 

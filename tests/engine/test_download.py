@@ -329,7 +329,9 @@ def test_pickles_that_this_pytorch_cannot_read_are_not_fetched(hub, fetch, monke
     ],
 )
 def test_the_size_an_expert_was_trained_on(name, size, side):
-    """ModelScope's sample_size of 32 is copied along by models that were trained on larger frames."""
+    """ModelScope's sample_size of 32 is copied along by models that were trained on larger
+    frames.
+    """
     assert trained_latents(name, {"sample_size": size}) == side
 
 

@@ -225,16 +225,15 @@ def test_latent_expert():
 WRONG = {
     "animatediff": (
         {
-            "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0."
-            "processor.to_q_lora.down.weight": torch.zeros(4, 320)
+            "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0"
+            ".attention_blocks.0.processor.to_q_lora.down.weight": torch.zeros(4, 320)
         },
         "AnimateDiff.*none of its 1 key",
     ),
     "stable diffusion": (
         {
-            "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.lora_up.weight": torch.zeros(
-                320, 4
-            )
+            "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+            ".lora_up.weight": torch.zeros(320, 4)
         },
         "Stable Diffusion's spatial layers",
     ),
@@ -250,9 +249,8 @@ WRONG = {
     "unknown": ({"head.weight": torch.zeros(4, 8)}, "0 of 1 keys .*head.weight"),
     "half": (
         {
-            "unet.mid_block.temp_attentions.0.transformer_blocks.0.attn1.to_q.lora_A.weight": torch.zeros(
-                2, 96
-            )
+            "unet.mid_block.temp_attentions.0.transformer_blocks.0.attn1.to_q"
+            ".lora_A.weight": torch.zeros(2, 96)
         },
         "only down; a LoRA needs both",
     ),

@@ -80,7 +80,9 @@ def pack(reference: Path) -> None:
 
 
 def carried_files(reference: Path) -> Iterator[tuple[str, Path]]:
-    """(relative name, path) of every file of the reference that is carried, weights beside weights."""
+    """(relative name, path) of every file of the reference that is carried, weights beside
+    weights.
+    """
     dropped = set(CASES) | {
         case["id"] for case in read_index(reference)["cases"] if case["model"] in MODELS
     }
@@ -104,7 +106,9 @@ def carried_files(reference: Path) -> Iterator[tuple[str, Path]]:
 
 
 def files_of_set(reference: Path, part: str) -> Iterator[tuple[str, Path]]:
-    """(name when unpacked, path) of the files of the set `part`, but those that the main set has."""
+    """(name when unpacked, path) of the files of the set `part`, but those that the main
+    set has.
+    """
     for path in sorted((reference / part).rglob("*")):
         name = path.relative_to(reference / part).as_posix()
         if name == INDEX:

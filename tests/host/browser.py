@@ -33,14 +33,19 @@ READY = """() => window.app?.graph && window.app.canvas && window.app.vueAppRead
     Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 20"""
 
 NODES = """() => window.app.graph.nodes.map(n => ({
-    id: n.id, type: n.type, known: n.type in window.LiteGraph.registered_node_types, errors: !!n.has_errors}))"""
+    id: n.id, type: n.type, known: n.type in window.LiteGraph.registered_node_types,
+    errors: !!n.has_errors}))"""
 
-SET_WIDGETS = """([name, value]) => [window.app.graph, ...(window.app.graph.subgraphs?.values() ?? [])]
-    .flatMap(graph => graph.nodes).flatMap(node => node.widgets ?? []).filter(widget => widget.name === name)
+SET_WIDGETS = """([name, value]) =>
+    [window.app.graph, ...(window.app.graph.subgraphs?.values() ?? [])]
+    .flatMap(graph => graph.nodes).flatMap(node => node.widgets ?? [])
+    .filter(widget => widget.name === name)
     .forEach(widget => { widget.value = value; widget.callback?.(value) })"""
 
-DIALOGS = """() => [...document.querySelectorAll('.p-dialog, [role=dialog], .p-toast-message, [role=alert]')]
-    .filter(e => e.getClientRects().length).map(e => e.innerText.trim()).filter(text => text.length > 20)"""
+DIALOGS = """() => [...document.querySelectorAll(
+    '.p-dialog, [role=dialog], .p-toast-message, [role=alert]')]
+    .filter(e => e.getClientRects().length).map(e => e.innerText.trim())
+    .filter(text => text.length > 20)"""
 
 
 def missing_browser() -> str:

@@ -74,7 +74,9 @@ class OnCard(torch.Tensor):
 
 
 def tensors_in(x):
-    """All tensors in nested tuples, lists and dicts (torch's own pytree is several times slower)."""
+    """All tensors in nested tuples, lists and dicts (torch's own pytree is several times
+    slower).
+    """
     if isinstance(x, torch.Tensor):
         yield x
     elif isinstance(x, (tuple, list, dict)):

@@ -84,8 +84,7 @@ def test_metadata_is_read_by_the_host(pack, comfyui):
     """pyproject.toml through ComfyUI's own parser."""
     code = (
         "import json, sys; from comfy_config.config_parser import extract_node_configuration as "
-        "read; "
-        "print(read(sys.argv[1]).model_dump_json())"
+        "read; print(read(sys.argv[1]).model_dump_json())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, pack], cwd=comfyui, check=True, capture_output=True, text=True

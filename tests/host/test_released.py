@@ -120,7 +120,8 @@ def written(interface: dict) -> str:
 
     nodes = [
         f' {json.dumps(name)}: {{\n  "required": {lines(node["required"])},\n  "optional": '
-        f'{lines(node["optional"])},\n  "outputs": {json.dumps(node["outputs"])},\n  "output_node": '
+        f'{lines(node["optional"])},\n  "outputs": {json.dumps(node["outputs"])},'
+        '\n  "output_node": '
         f"{json.dumps(node['output_node'])}}}"
         for name, node in sorted(interface.items())
     ]

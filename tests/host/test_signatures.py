@@ -70,7 +70,9 @@ def test_nothing_of_ours_breaks_a_hosts_layer(recorded):
 
 
 def test_the_override_that_broke_sampling_is_found(recorded):
-    """A Conv3d's private hook, overridden without `autopad`, which hosts pass since January 2026."""
+    """A Conv3d's private hook, overridden without `autopad`, which hosts pass since January
+    2026.
+    """
     before = ("_conv_forward", "(self, x, weight, bias, *_)", "models/layers.py:134")
     found = broken_overrides(recorded, [before])
     assert any("in 0.18.1" in fault for fault in found) and any(

@@ -27,7 +27,8 @@ WIRE = """() => {
     const save = add('SaveVideo');
     if (stage.outputs[0].type === 'VIDEO') { stage.connect(0, save, 0); return }
     const load = add('LoadVideo'), parts = add('GetVideoComponents'), create = add('CreateVideo');
-    load.connect(0, parts, 0); parts.connect(0, stage, 0); stage.connect(0, create, 0); create.connect(0, save, 0) }"""
+    load.connect(0, parts, 0); parts.connect(0, stage, 0);
+    stage.connect(0, create, 0); create.connect(0, save, 0) }"""
 
 
 def named(files: list[Path]) -> dict:
@@ -144,7 +145,9 @@ def test_template_is_offered(server, file):
 
 
 def inner_prompt(file: Path, object_info: dict) -> dict:
-    """The graph inside a blueprint in API form; what comes in from outside is left as it is saved."""
+    """The graph inside a blueprint in API form; what comes in from outside is left as it is
+    saved.
+    """
     (graph,) = json.loads(file.read_text())["definitions"]["subgraphs"]
     outside = {link["id"] for link in graph["links"] if link["origin_id"] < 0}
     for node in graph["nodes"]:

@@ -1,4 +1,6 @@
-"""The trained super-resolution on a clip twice as wide and four times as long as it was trained on."""
+"""The trained super-resolution on a clip twice as wide and four times as long as it was trained
+on.
+"""
 
 import pytest
 import torch

@@ -1,4 +1,6 @@
-"""The metadata of pyproject.toml as a publisher's workflow fills it in; the workflows themselves."""
+"""The metadata of pyproject.toml as a publisher's workflow fills it in; the workflows
+themselves.
+"""
 
 import re
 import shutil

@@ -1,4 +1,6 @@
-"""Nodes for the host tests only: frames between a graph and a .safetensors file, without any loss."""
+"""Nodes for the host tests only: frames between a graph and a .safetensors file, without any
+loss.
+"""
 
 import os
 
