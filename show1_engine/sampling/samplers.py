@@ -4,6 +4,7 @@ A sampler asks the model as often as it likes. The released ones are diffusers' 
 are the reference; CONTRIBUTING.md says how to add one.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -43,33 +44,37 @@ def scheduled(
 
 
 def heun(
-    predict: Predict, start: Tensor, schedule: Schedule, sources: list[Generator], report: Reported
+    predict: Predict,
+    start: Tensor,
+    schedule: Schedule,
+    sources: list[Generator],
+    report: Reported,
 ) -> Tensor:
-    """Heun's method on the probability-flow ODE, two evaluations a step (Karras et al. 2022,
-    algorithm 1).
+    """Heun's method on the probability-flow ODE, two evaluations a step.
 
-    In x / sqrt(alpha) the ODE is dx = noise dsigma, with sigma the noise over the signal. The step
-    is taken with the mean of the noise at both its ends; the last one, to no noise at all, with
-    that at its start. Clean samples are clipped or thresholded as the scheduler's config says. No
-    noise is drawn on the way.
+    The ODE is taken in x / signal over the logarithm of the signal-to-noise ratio, where its linear
+    part is solved exactly (Lu et al. 2022, equation 3.7): between two timesteps the clean sample is
+    a straight line through its predictions at both ends, the second of them at where the first
+    alone would lead (Karras et al. 2022, algorithm 1, in this variable). The last step, to no
+    noise, is the prediction itself. Clean samples are clipped or thresholded as the scheduler's
+    config says. No noise is drawn on the way.
     """
     stepper, timesteps = schedule.stepper(), schedule.timesteps
     sample = start
+
+    def clean_at(x: Tensor, timestep: int) -> Tensor:
+        return stepper.thresholded(stepper.predict_clean(predict(x, timestep), timestep, x))
+
     for i, timestep in enumerate(timesteps):
-        here = stepper.noise_to_signal(timestep)
-        prediction = predict(sample, timestep)
-        clean = stepper.thresholded(stepper.predict_clean(prediction, timestep, sample))
+        clean = clean_at(sample, timestep)
         if i + 1 == len(timesteps):
             sample = clean
         else:
             after = timesteps[i + 1]
-            there = stepper.noise_to_signal(after)
-            scaled = sample / stepper.signal(timestep)
-            slope = (scaled - clean) / here
-            trial = (scaled + (there - here) * slope) * stepper.signal(after)
-            second = stepper.thresholded(stepper.predict_clean(predict(trial, after), after, trial))
-            second_slope = (trial / stepper.signal(after) - second) / there
-            scaled = scaled + (there - here) * (slope + second_slope) / 2
+            left = stepper.noise_to_signal(after) / stepper.noise_to_signal(timestep)
+            scaled = left * sample / stepper.signal(timestep) + (1 - left) * clean
+            change = clean_at(scaled * stepper.signal(after), after) - clean
+            scaled = scaled + (1 + (1 - left) / math.log(left)) * change
             sample = scaled * stepper.signal(after)
         report(i + 1, sample, lambda clean=clean: clean)
     return sample

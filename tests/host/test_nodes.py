@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from comfyui_server import PACK
+from make_english import english
 
 # The interface itself is frozen in interface.json: see test_released.py.
 NODES = list(json.loads((Path(__file__).parent / "interface.json").read_text()))
@@ -115,6 +117,49 @@ def test_chinese_is_complete(server, object_info):
             and words["display_name"]
             and words["description"]
         )
+
+
+def test_english_is_what_the_nodes_say(server, object_info):
+    """locales/en is the schemas' own words: scripts/make_english.py writes it."""
+    served = server.get("/api/i18n")["en"]
+    for name, words in english(object_info).items():
+        assert json.loads((PACK / "locales" / "en" / name).read_text()) == words
+        assert (
+            served[name.partition(".")[0]]
+            if name != "main.json"
+            else {key: served[key] for key in words}
+        ) == words
+
+
+def test_words_mean_themselves(server):
+    """The editor's translator gives these characters a meaning of its own."""
+    for language in ("en", "zh"):
+        assert not set("{}@|") & set(
+            json.dumps(leaves(server.get("/api/i18n")[language]), ensure_ascii=False)
+        )
+
+
+def test_languages_have_the_same_entries(server):
+    served = server.get("/api/i18n")
+    english, chinese = (entries(served[language]["nodeDefs"]) for language in ("en", "zh"))
+    assert {key for key in english if key.startswith("Show1")} == {
+        key for key in chinese if key.startswith("Show1")
+    }
+    assert served["en"]["nodeCategories"].keys() == served["zh"]["nodeCategories"].keys()
+
+
+def entries(words: dict, above: str = "") -> dict[str, str]:
+    """Nested words by their path, as "Show1Keyframes/inputs/model/name"."""
+    found = {}
+    for key, value in words.items():
+        found |= (
+            entries(value, f"{above}{key}/") if isinstance(value, dict) else {above + key: value}
+        )
+    return found
+
+
+def leaves(words: dict) -> list[str]:
+    return [text for key, text in entries(words).items() if "Show" in key]
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
