@@ -1,43 +1,91 @@
 """Video files (PyAV), frame by frame, and pictures."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import InputError
+from .errors import InputError, Show1Error, printable
 from .frames import contact_sheet
+
+log = logging.getLogger(__name__)
+
+
+_FASTEST, _USUAL = 1000.0, 8.0  # frames per second: what is believed, and taken where it is not
 
 
 class VideoReader:
-    """Frames of a video file in order; `fps` is its average rate."""
+    """Frames of a video file in order, turned as players turn them; `fps` is its average rate.
+
+    Raises InputError, here or on the way, naming the file and how far it could be read.
+    """
 
     def __init__(self, path: Path):
         import av
 
+        self._stack = ExitStack()
         try:
-            self._container = av.open(str(path))
+            # Opened here: a name may be of any bytes, and is no address.
+            file = self._stack.enter_context(path.open("rb"))
+            # Tags of any encoding: nobody reads them here.
+            opened = av.open(file, metadata_errors="ignore")
+            self._container = self._stack.enter_context(opened)
             self._stream = self._container.streams.video[0]
-        except (av.error.FFmpegError, IndexError) as error:
-            raise InputError(f"'{path}' cannot be read as a video: {error}") from error
+        except (av.error.FFmpegError, LookupError, ValueError, OSError) as error:
+            self._stack.close()
+            raise InputError(
+                f"'{path}' cannot be read as a video: {_reason(error)}. Convert it, "
+                "or give another file"
+            ) from error
         self._stream.thread_type = "AUTO"
-        self.fps = float(self._stream.average_rate or 8)
+        rate = float(self._stream.average_rate or 0)
+        self.fps = rate if 0 < rate <= _FASTEST else _USUAL
         self.path = path
 
     def __enter__(self) -> "VideoReader":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._container.close()
+        self._stack.close()
 
     def __iter__(self) -> Iterator[Tensor]:
         """(H, W, 3) float32 in [0, 1]."""
-        for frame in self._container.decode(self._stream):
-            yield torch.from_numpy(frame.to_ndarray(format="rgb24")).float() / 255
+        import av
+
+        count = 0
+        try:
+            for frame in self._container.decode(self._stream):
+                yield _pixels(frame)
+                count += 1
+        except (av.error.FFmpegError, ValueError) as error:
+            if isinstance(error, Show1Error):
+                raise
+            raise InputError(
+                f"'{self.path}' is damaged after {count} frames: {_reason(error)}. "
+                "Convert it, or give another file"
+            ) from error
+        if not count:
+            raise InputError(f"'{self.path}' holds no frames. Convert it, or give another file")
+
+
+def _pixels(frame: Any) -> Tensor:
+    """A decoded frame (H, W, 3) in [0, 1]; what has more than 8 bits keeps them."""
+    deep = any(component.bits > 8 for component in frame.format.components)
+    values = frame.to_ndarray(format="rgb48le" if deep else "rgb24")
+    turned = np.rot90(values, round(getattr(frame, "rotation", 0) / 90))
+    pixels = torch.from_numpy(turned.astype(np.float32) if deep else turned.copy()).float()
+    return pixels / (65535 if deep else 255)
+
+
+def _reason(error: Exception) -> str:
+    """FFmpeg's own words, without its number and the file's name."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 class VideoWriter:
@@ -56,7 +104,13 @@ class VideoWriter:
     def __enter__(self) -> "VideoWriter":
         import av
 
-        self._container = self._stack.enter_context(av.open(str(self._partial), "w", format="mp4"))
+        try:
+            opened = av.open(str(self._partial), "w", format="mp4")
+        except (av.error.FFmpegError, ValueError, OSError) as error:
+            raise InputError(
+                f"'{self._path}' cannot be written: {_reason(error)}. Give another file name"
+            ) from error
+        self._container = self._stack.enter_context(opened)
         return self
 
     def write(self, images: Tensor) -> None:
@@ -98,10 +152,19 @@ class _AudioCopy:
     def __init__(self, target: Any, source: Path, stack: ExitStack):
         import av
 
-        container = stack.enter_context(av.open(str(source)))
+        file = stack.enter_context(source.open("rb"))
+        container = stack.enter_context(av.open(file, metadata_errors="ignore"))
         self._target, self._source = target, container.streams.audio[:1]
-        self._stream = target.add_stream_from_template(self._source[0]) if self._source else None
-        self._container = container
+        self._container, self._stream = container, None
+        try:
+            if self._source:
+                self._stream = target.add_stream_from_template(self._source[0])
+        except (av.error.FFmpegError, ValueError) as error:
+            log.warning(
+                "The sound of '%s' is left out: an mp4 cannot hold it (%s).",
+                printable(source, 300),
+                _reason(error),
+            )
 
     def copy(self) -> None:
         if self._stream is None:

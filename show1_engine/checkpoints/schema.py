@@ -39,16 +39,14 @@ Eps = _number(1e-12, 0.1)
 
 class Schema(BaseModel):
     """Strict: a number is no text and no truth value. `complete`: keys the file lacks get their
-    defaults.
-    """
+    defaults."""
 
     model_config = ConfigDict(strict=True, extra="ignore", protected_namespaces=())
 
 
 class UNetSchema(Schema):
     """unet/config.json of Show-1's, diffusers' and DeepFloyd's classes. What is Any is refused by
-    models.unet by name where it asks for something no Show-1 model has.
-    """
+    models.unet by name where it asks for something no Show-1 model has."""
 
     class_name: Any = Field(default=None, alias="_class_name")
     in_channels: _whole(1, 64) = 4
@@ -175,8 +173,7 @@ class VaeSchema(Schema):
 
 class SchedulerSchema(Schema):
     """scheduler_config.json of any of diffusers' schedulers that the cascade can be sampled
-    with.
-    """
+    with."""
 
     class_name: Name | None = Field(default=None, alias="_class_name")
     num_train_timesteps: _whole(2, 10_000) = 1000
@@ -343,8 +340,7 @@ def given(
     schema: type[Schema], config: Mapping[str, Any], file: Path, where: str = ""
 ) -> dict[str, Any]:
     """The keys of `config` that the schema knows, as they are; checked. Raises CheckpointError, see
-    `complete`.
-    """
+    `complete`."""
     try:
         schema.model_validate(dict(config))
     except ValidationError as error:
@@ -361,8 +357,7 @@ def given(
 
 def _defaults(schema: type[Schema]) -> dict[str, Any]:
     """What the class itself assumes. None stands for a key that is not there, or whose default
-    depends on others.
-    """
+    depends on others."""
     return {
         field.alias or name: field.get_default()
         for name, field in schema.model_fields.items()

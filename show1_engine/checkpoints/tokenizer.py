@@ -14,8 +14,7 @@ _WORDS, _ADDED = 1_000_000, 2000
 
 def check_tokenizer(kind: str, folder: Path) -> None:
     """CheckpointError naming the file if one that the "t5" or "clip" tokenizer in `folder` reads is
-    damaged or larger than any tokenizer is.
-    """
+    damaged or larger than any tokenizer is."""
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if (folder / name).exists():
             given(TokenizerSchema, read_json(folder / name), folder / name)

@@ -109,6 +109,10 @@ class MotionTraining:
                 f"{STAGE}: 'recolour' is {settings.recolour}, which needs the empty prompt; take "
                 "'positive' from Show1TextEncode, which brings it along, or set 'recolour' to 0"
             )
+        images = checked(STAGE, "images", images)
+        for states in (positive, empty):
+            if states is not None:
+                model.text(STAGE, "positive", states, device=_CPU)
         self.model, self.settings, self.sample = model, settings, sample
         self.losses: list[float] = []
         self.stopped = ""  # why it ended before its time
@@ -336,7 +340,7 @@ def _check(model: Show1Model, s: TrainSettings) -> None:
 
 def _frames(model: Show1Model, images: Tensor, s: TrainSettings) -> Tensor:
     """The clip's frames to train on, (1, 3, F, H, W) in [-1, 1], at the training size."""
-    rgb, _ = split_alpha(checked(STAGE, "images", images))
+    rgb, _ = split_alpha(images)
     video = to_model(rgb[:: s.frame_step], _CPU)
     if video.shape[2] < 2:
         raise InputError(
