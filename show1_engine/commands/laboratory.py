@@ -1,4 +1,4 @@
-"""python -m show1_engine micro | bench: handed on to packages of the repository, which do not ship."""
+"""python -m show1_engine micro | bench: handed on to packages of the repository, not shipped."""
 
 import re
 import runpy

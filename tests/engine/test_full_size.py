@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from benchmarks.full_size import BASE, EXPERT, UNETS, flat
+from show1_engine.bundled import WEIGHTS
 from show1_engine.checkpoints.read import load_strict, read_weights, unet_config_of
 from show1_engine.models.layers import SpatialTransformer, TemporalTransformer
 from show1_engine.models.unet import UNet
-from show1_engine.bundled import WEIGHTS
 
 # zeroscope's and ModelScope's UNet, of diffusers' class: attention_head_dim is a width there.
 MODELSCOPE = {

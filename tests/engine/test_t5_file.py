@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from show1_engine.__main__ import main
+from show1_engine.bundled import WEIGHTS as MICRO
 from show1_engine.checkpoints.t5_file import t5_config_of
 from show1_engine.errors import CheckpointError
 from show1_engine.loading import load_text_encoder
 from show1_engine.runtime import PlainRuntime
-from show1_engine.bundled import WEIGHTS as MICRO
 
 PROMPTS = ["a burning lamborghini driving on a rainbow", ""]
 FP8 = torch.float8_e4m3fn

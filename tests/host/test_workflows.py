@@ -28,12 +28,14 @@ WIRE = """() => {
     const save = add('SaveVideo');
     if (stage.outputs[0].type === 'VIDEO') { stage.connect(0, save, 0); return }
     const load = add('LoadVideo'), parts = add('GetVideoComponents'), create = add('CreateVideo');
-    load.connect(0, parts, 0); parts.connect(0, stage, 0); stage.connect(0, create, 0); create.connect(0, save, 0) }"""
+    load.connect(0, parts, 0); parts.connect(0, stage, 0);
+    stage.connect(0, create, 0); create.connect(0, save, 0) }"""
 
 
 # In Nodes 2.0 the editor says so by itself, and that a video has not been chosen yet.
 EDITORS_OWN = ("legacy design", "Video failed to load")
-ENTER = "() => window.app.canvas.openSubgraph(window.app.graph.nodes[0].subgraph, window.app.graph.nodes[0])"
+ENTER = """() => window.app.canvas.openSubgraph(
+    window.app.graph.nodes[0].subgraph, window.app.graph.nodes[0])"""
 
 
 def named(files: list[Path]) -> dict:
