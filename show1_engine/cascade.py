@@ -2,9 +2,10 @@
 out.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,114 +17,108 @@ from .loading import load_model, load_text_encoder
 from .lora.formats import read_lora
 from .lora.merging import with_motion
 from .models.bundle import Show1Model
-from .models.kinds import FIRST_FRAME_SR, INTERPOLATION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
+from .models.handle import Runtime
+from .models.kinds import FIRST_FRAME_SR, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
 from .models.text import CLIP, T5, TextEncoder
 from .progress import Report
-from .runtime import PlainRuntime
 from .sampling.windows import original_windows
-from .stages.interpolate import FACTOR, InterpolateSettings, interpolate
-from .stages.keyframes import FPS, KeyframeSettings, keyframes
-from .stages.latent_expert_sr import LatentExpertSettings, latent_expert_sr
-from .stages.pixel_sr import FIRST_FRAME_SETTINGS, PixelSRSettings, first_frame_sr, pixel_sr
-
-STAGES = ("keyframes", "interpolate", "pixel-sr", "expert")  # as the command line names them
-FRAMES_PER_SECOND = {
-    "keyframes": FPS,
-    "interpolated": FPS * FACTOR,
-    "first_frame": 1.0,
-    "pixel_sr": FPS * FACTOR,
-    "latent_expert_sr": FPS * FACTOR,
-}
+from .stages.registry import ENDS, STAGES
+from .stages.settings import StageSettings
 
 
 @dataclass(frozen=True)
 class Cascade:
-    """What to run. `reference` keeps the original's windows and its 8-bit, aspect-squashing
-    hand-over.
+    """What to run.
 
-    `text_encoder`: a T5 file or folder for the pixel stages, in place of the one that lies with the
-    models.
+    settings: of every stage by its kind; the released ones where one is left out.
+    until: name of the last stage on the command line (stages.registry).
+    reference: keeps the original's windows and its 8-bit, aspect-squashing hand-over.
+    loras: files and strengths, by kind of model.
+    text_encoder: a T5 file or folder for the pixel stages, in place of the one that lies with the
+        models.
     """
 
     models: Path
     prompt: str
     negative_prompt: str = "low resolution, blur"
     pixel_negative_prompt: str = ""
-    keyframes: KeyframeSettings = field(default_factory=KeyframeSettings)
-    interpolate: InterpolateSettings = field(default_factory=InterpolateSettings)
-    first_frame: PixelSRSettings = FIRST_FRAME_SETTINGS
-    pixel_sr: PixelSRSettings = field(default_factory=PixelSRSettings)
-    expert: LatentExpertSettings = field(default_factory=LatentExpertSettings)
-    until: str = "expert"
+    settings: Mapping[str, StageSettings] = field(default_factory=dict)
+    until: str = ENDS[-1]
     reference: bool = False
-    loras: dict[str, list[tuple[Path, float]]] = field(
-        default_factory=dict
-    )  # by kind of model; files and strengths
+    loras: Mapping[str, list[tuple[Path, float]]] = field(default_factory=dict)
     text_encoder: Path | None = None
+
+    def settings_of(self, kind: str) -> Any:
+        """The settings of a stage: as given, else the released ones."""
+        return self.settings.get(kind, STAGES[kind].settings)
+
+    def kinds(self) -> list[str]:
+        """The stages to run, in order."""
+        last = next(i for i, stage in enumerate(STAGES.values()) if stage.option == self.until)
+        return list(STAGES)[: last + 1]
 
 
 def run(
-    cascade: Cascade, runtime: PlainRuntime, reporter: Callable[[str], Report]
+    cascade: Cascade, runtime: Runtime, reporter: Callable[[str], Report]
 ) -> Iterator[tuple[str, Tensor]]:
-    """Yields (name, frames (F, H, W, 3)) after every stage; `reporter(name)` gives the stage's
-    report().
+    """Yields (name, frames (F, H, W, 3)) after every stage; `reporter(name)` gives its report().
 
-    Models are loaded when their stage comes and let go after it.
+    Models are loaded when their stage comes and let go after it. Without a model for the first
+    frame the clip's own makes it.
     """
     paths = cascade_in(cascade.models)
-    last = STAGES.index(cascade.until)
-
-    def model(kind: str) -> Show1Model:
-        if kind not in paths:
-            raise missing_model(cascade.models, kind)
-        loaded = load_model(paths[kind], runtime)
-        for path, strength in cascade.loras.get(kind, []):
-            loaded = with_motion(loaded, read_lora(path, loaded), strength)
-        return loaded
-
     prompts = [cascade.prompt, cascade.pixel_negative_prompt]
-    text = _halves(
-        t5_of(cascade.models, runtime, paths, chosen=cascade.text_encoder).encode(prompts)
-    )
-    images = keyframes(model(KEYFRAMES), *text, cascade.keyframes, reporter("keyframes"))
-    yield "keyframes", images
-    if last >= 1:
-        images = interpolate(
-            model(INTERPOLATION), images, *text, cascade.interpolate, reporter("interpolated")
-        )
-        yield "interpolated", images
-    if last >= 2:
-        first = None
-        if FIRST_FRAME_SR in paths:
-            first = first_frame_sr(
-                model(FIRST_FRAME_SR), images, *text, cascade.first_frame, reporter("first_frame")
-            )
-            yield "first_frame", first
-        windows = original_windows(len(images)) if cascade.reference else None
-        images = pixel_sr(
-            model(PIXEL_SR), images, *text, cascade.pixel_sr, first, reporter("pixel_sr"), windows
-        )
-        yield "pixel_sr", images
-    if last >= 3:
-        encoder = text_encoder_in(cascade.models, CLIP, paths.get(LATENT_EXPERT))
-        prompts = [cascade.prompt, cascade.negative_prompt]
-        text = _halves(load_text_encoder(encoder, runtime).encode(prompts))
-        if cascade.reference:
-            images = original_handover(images, cascade.expert.height, cascade.expert.width)
-        yield (
-            "latent_expert_sr",
-            latent_expert_sr(
-                model(LATENT_EXPERT),
-                images,
-                *text,
-                cascade.expert,
-                report=reporter("latent_expert_sr"),
-            ),
-        )
+    encoder = t5_of(cascade.models, runtime, paths, chosen=cascade.text_encoder)
+    text, images = _halves(encoder.encode(prompts)), None
+    more: dict[str, Any] = {}  # what the next stage is given besides
+    for kind in cascade.kinds():
+        if kind == FIRST_FRAME_SR and kind not in paths:
+            continue
+        if kind == PIXEL_SR and cascade.reference:
+            more["windows"] = original_windows(len(images))
+        if kind == LATENT_EXPERT:
+            text = _latent_text(cascade, runtime, paths)
+            images = _handed_over(cascade, images)
+        stage, model = STAGES[kind], _model(cascade, runtime, paths, kind=kind)
+        given = [model] if images is None else [model, images]
+        report = reporter(stage.result)
+        made = stage.run(*given, *text, settings=cascade.settings_of(kind), report=report, **more)
+        yield stage.result, made
+        more = {"first_frame": made} if kind == FIRST_FRAME_SR else {}
+        images = images if kind == FIRST_FRAME_SR else made
+
+
+def _model(
+    cascade: Cascade, runtime: Runtime, paths: Mapping[str, Path], *, kind: str
+) -> Show1Model:
+    """The stage's model with the LoRAs that are for it."""
+    if kind not in paths:
+        raise missing_model(cascade.models, kind)
+    loaded = load_model(paths[kind], runtime)
+    for path, strength in cascade.loras.get(kind, []):
+        loaded = with_motion(loaded, read_lora(path, loaded), strength)
+    return loaded
+
+
+def _latent_text(
+    cascade: Cascade, runtime: Runtime, paths: Mapping[str, Path]
+) -> tuple[Tensor, Tensor]:
+    """The prompts as the latent expert reads them."""
+    encoder = text_encoder_in(cascade.models, CLIP, paths.get(LATENT_EXPERT))
+    prompts = [cascade.prompt, cascade.negative_prompt]
+    return _halves(load_text_encoder(encoder, runtime).encode(prompts))
+
+
+def _handed_over(cascade: Cascade, images: Tensor) -> Tensor:
+    """What the expert is given of the pixel stages' frames."""
+    settings = cascade.settings_of(LATENT_EXPERT)
+    if not cascade.reference:
+        return images
+    return original_handover(images, settings.height, settings.width)
 
 
 def t5_of(
-    models: Path, runtime: PlainRuntime, paths: dict[str, Path], chosen: Path | None = None
+    models: Path, runtime: Runtime, paths: dict[str, Path], chosen: Path | None = None
 ) -> TextEncoder:
     """The T5 of the pixel stages: `chosen` (a file or folder), else the one that lies in the folder
     of models.

@@ -14,6 +14,13 @@ from show1_engine.frames import from_model, resize_bilinear, to_uint8
 from show1_engine.loading import load_model, load_text_encoder
 from show1_engine.models.autoencoder import VaeCodec
 from show1_engine.models.bundle import Show1Model
+from show1_engine.models.kinds import (
+    FIRST_FRAME_SR,
+    INTERPOLATION,
+    KEYFRAMES,
+    LATENT_EXPERT,
+    PIXEL_SR,
+)
 from show1_engine.noise import generator, randn
 from show1_engine.progress import silent
 from show1_engine.runtime import PlainRuntime
@@ -257,29 +264,33 @@ def test_cascade(case, tmp_path):
         p["prompt"],
         p["negative_prompt_sr2"],
         reference=True,
-        keyframes=KeyframeSettings(
-            width=p["width"],
-            height=p["height"],
-            num_frames=p["keyframes"],
-            steps=steps["base"],
-            cfg=scale["base"],
-            seed=p["seed"],
-        ),
-        interpolate=InterpolateSettings(steps=steps["interp"], cfg=scale["interp"], seed=p["seed"]),
-        first_frame=PixelSRSettings(
-            steps=steps["ifsr"], cfg=scale["ifsr"], noise_level=noise["ifsr"], seed=p["seed"]
-        ),
-        pixel_sr=PixelSRSettings(
-            steps=steps["sr1"], cfg=scale["sr1"], noise_level=noise["sr1"], seed=p["seed"]
-        ),
-        expert=LatentExpertSettings(
-            width=width,
-            height=height,
-            steps=steps["sr2"],
-            cfg=scale["sr2"],
-            strength=p["sr2_strength"],
-            seed=p["seed"],
-        ),
+        settings={
+            KEYFRAMES: KeyframeSettings(
+                width=p["width"],
+                height=p["height"],
+                num_frames=p["keyframes"],
+                steps=steps["base"],
+                cfg=scale["base"],
+                seed=p["seed"],
+            ),
+            INTERPOLATION: InterpolateSettings(
+                steps=steps["interp"], cfg=scale["interp"], seed=p["seed"]
+            ),
+            FIRST_FRAME_SR: PixelSRSettings(
+                steps=steps["ifsr"], cfg=scale["ifsr"], noise_level=noise["ifsr"], seed=p["seed"]
+            ),
+            PIXEL_SR: PixelSRSettings(
+                steps=steps["sr1"], cfg=scale["sr1"], noise_level=noise["sr1"], seed=p["seed"]
+            ),
+            LATENT_EXPERT: LatentExpertSettings(
+                width=width,
+                height=height,
+                steps=steps["sr2"],
+                cfg=scale["sr2"],
+                strength=p["sr2_strength"],
+                seed=p["seed"],
+            ),
+        },
     )
     names = {
         "keyframes": "out.base",

@@ -220,7 +220,8 @@ def test_keyframes_that_do_not_fit_say_what_does(model):
     handle = Small(model.unet.module, model.unet.dtype, model.unet._runtime)
     with pytest.raises(
         InputError,
-        match=r"256 frames of 1024x1024 need about \d+\.\d GB .* has 4\.3 GB; of this size \d+ frames? fit",
+        match=r"256 frames of 1024x1024 need about \d+\.\d GB .* has 4\.3 GB; "
+        r"of this size \d+ frames? fit",
     ):
         keyframes(
             replace(model, unet=handle),
