@@ -138,7 +138,8 @@ def sampler_input() -> io.Input:
         default="default",
         optional=True,
         tooltip='"default" samples as the checkpoint\'s own scheduler config says. Others: '
-        "dpmpp_2m (few steps), ddim (no noise added on the way), ddpm (many steps).",
+        "dpmpp_2m (few steps), ddim (no noise added on the way), ddpm (many steps), "
+        "heun (two evaluations a step, no noise added).",
     )
 
 

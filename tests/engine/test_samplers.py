@@ -1,0 +1,75 @@
+"""Samplers of our own, beside the released ones."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from show1_engine.bundled import WEIGHTS
+from show1_engine.loading import load_model, load_text_encoder
+from show1_engine.runtime import PlainRuntime
+from show1_engine.stages.keyframes import KeyframeSettings, keyframes
+from show1_micro.world import random_scene
+
+CLIPS = 3
+
+
+@pytest.fixture(scope="module")
+def sample():
+    """sample(clip, sampler, steps, **options): keyframes of one of some captions, unguided."""
+    runtime = PlainRuntime()
+    model = load_model(WEIGHTS / "show-1-base", runtime)
+    encoder = load_text_encoder(WEIGHTS / "show-1-base", runtime)
+    source = torch.Generator().manual_seed(5)
+    captions = [random_scene(source).caption() for _ in range(CLIPS)]
+    states = encoder.encode([*captions, ""])
+
+    def sample(clip: int, sampler: str, steps: int, **options) -> Tensor:
+        settings = KeyframeSettings(
+            width=16, height=16, cfg=1.0, steps=steps, sampler=sampler, seed=clip
+        )
+        return keyframes(model, states[clip : clip + 1], states[-1:], settings, **options)
+
+    return sample
+
+
+@pytest.fixture(scope="module")
+def converged(sample) -> list[Tensor]:
+    """The released sampler's clips at 200 steps."""
+    return [sample(clip, "default", 200) for clip in range(CLIPS)]
+
+
+def distance(clips: list[Tensor], others: list[Tensor]) -> float:
+    """Mean root-mean-square difference."""
+    return sum(float((a - b).square().mean().sqrt()) for a, b in zip(clips, others)) / len(clips)
+
+
+@pytest.mark.parametrize("evaluations", [8, 16])
+def test_heun_is_as_close_at_equal_evaluations(sample, converged, evaluations):
+    """Two evaluations a step, one in the last: no more of them than the released sampler's."""
+    default = [sample(clip, "default", evaluations) for clip in range(CLIPS)]
+    heun = [sample(clip, "heun", evaluations // 2) for clip in range(CLIPS)]
+    assert distance(heun, converged) <= distance(default, converged)
+
+
+def test_heun_reports_every_step_with_a_picture(sample):
+    seen = []
+
+    def report(step, total, preview):
+        seen.append((step, total, tuple(preview().shape)))
+
+    sample(0, "heun", 3, report=report)
+    assert seen == [(step, 3, (8, 16, 16, 3)) for step in (1, 2, 3)]
+
+
+def test_heun_evaluates_twice_a_step(sample, monkeypatch):
+    from show1_engine.sampling.guidance import Guidance
+
+    timesteps, forward = [], Guidance.__call__
+
+    def counted(self, x: Tensor, timestep: int) -> Tensor:
+        timesteps.append(timestep)
+        return forward(self, x, timestep)
+
+    monkeypatch.setattr(Guidance, "__call__", counted)
+    sample(0, "heun", 4)
+    assert len(timesteps) == 7 and timesteps[1] == timesteps[2] and timesteps[3] == timesteps[4]
