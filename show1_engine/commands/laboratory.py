@@ -1,4 +1,6 @@
-"""python -m show1_engine micro | bench: handed on to packages of the repository, which do not ship."""
+"""python -m show1_engine micro | bench: handed on to packages of the repository, which do not
+ship.
+"""
 
 import re
 import runpy
@@ -25,8 +27,7 @@ def hand_on(command: str, arguments: list[str]) -> int:
         where = f" ({address[1]})" if address else ""
         raise InputError(
             f"'{command}' needs {package}/, which is in the pack's repository{where} and not in "
-            "the "
-            "archive that this copy comes from: run it in a git clone of the repository"
+            "the archive that this copy comes from: run it in a git clone of the repository"
         )
     before = sys.argv
     try:
