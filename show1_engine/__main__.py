@@ -16,7 +16,6 @@ from types import ModuleType
 
 from .commands import laboratory
 from .commands.arguments import COMMANDS, Parser
-from .commands.terminal import say
 from .errors import Show1Error
 
 
@@ -28,6 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
         args = parser().parse_args(arguments)
         _commands()[args.command].run(args)
     except (Show1Error, OSError) as error:
+        from .commands.terminal import say  # here, as --help can do without tqdm too
+
         say(f"error: {error}")
         return 2
     return 0

@@ -33,7 +33,8 @@ class Bar:
 
     def __call__(self, step: int, total: int, preview: object = None) -> None:
         if self._bar is None:
-            self._bar = bar(self.name, unit="step", total=total, postfix=self.note)
+            # The first step, which also warms up, does not count for the time left.
+            self._bar = bar(self.name, unit="step", initial=step, total=total, postfix=self.note)
         self._bar.total = total
         self._bar.update(step - self._bar.n)
         if step >= total:

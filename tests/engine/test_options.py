@@ -169,7 +169,7 @@ def test_help_imports_no_torch(arguments, pack):
         "try:\n"
         "    main([*sys.argv[1:], '--help'])\n"
         "except SystemExit:\n"
-        "    late = {'torch', 'numpy', 'einops', 'diffusers', 'transformers', 'av'}\n"
+        "    late = {'torch', 'numpy', 'einops', 'diffusers', 'tqdm', 'av'}\n"
         "    print(sorted(late & sys.modules.keys()), file=sys.stderr)\n"
     )
     done = subprocess.run(
