@@ -12,12 +12,11 @@ bench         what it costs, beside a plain baseline
 
 import argparse
 import sys
-from pathlib import Path
+from types import ModuleType
 
-from .checkpoints.convert import convert
-from .commands import download, generate, laboratory, process, train
+from .commands import laboratory
+from .commands.arguments import COMMANDS, Parser
 from .errors import Show1Error
-from .loading import DTYPES
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,40 +24,46 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if arguments and arguments[0] in laboratory.PACKAGES:
             return laboratory.hand_on(arguments[0], arguments[1:])
-        args = _parser().parse_args(arguments)
-        return args.func(args) or 0
+        args = parser().parse_args(arguments)
+        _commands()[args.command].run(args)
     except (Show1Error, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        from .commands.terminal import say  # here, as --help can do without tqdm too
+
+        say(f"error: {error}")
         return 2
+    return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _commands() -> dict[str, ModuleType]:
+    """What runs a command, by its name.
+
+    Imported when one runs, and not before: they need torch, which takes seconds to import.
+    """
+    from .commands import convert, download, generate, interpolate, train, upscale
+
+    return {
+        "generate": generate,
+        "upscale": upscale,
+        "interpolate": interpolate,
+        "train": train,
+        "download": download,
+        "convert": convert,
+    }
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of all commands; `command` is the name of the one that is asked for."""
+    whole = Parser(
         prog="python -m show1_engine",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    generate.add_parser(commands)
-    process.add_parser(commands)
-    train.add_parser(commands)
-    download.add_parser(commands)
-    command = commands.add_parser("convert", help="write a model folder as one .safetensors file")
-    command.add_argument(
-        "source", type=Path, help="diffusers-layout folder (unet/, scheduler/, ...)"
-    )
-    command.add_argument("target", type=Path, help="the .safetensors file to write")
-    command.add_argument("--dtype", choices=["keep", "fp32", "fp16", "bf16"], default="keep")
-    command.set_defaults(func=_convert)
+    commands = whole.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    for name, (fill, what) in COMMANDS.items():
+        fill(commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}."))
     for name, what in laboratory.HELP.items():
         commands.add_parser(name, help=what, add_help=False)
-    return parser
-
-
-def _convert(args: argparse.Namespace) -> int:
-    convert(args.source, args.target, DTYPES.get(args.dtype))
-    print(args.target)
-    return 0
+    return whole
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import argparse
 import signal
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -15,79 +14,28 @@ from ..cascade import t5_of
 from ..checkpoints.find import cascade_in, missing_model, text_encoder_in
 from ..errors import InputError
 from ..loading import load_model, load_text_encoder
-from ..lora.formats import SPELLINGS, spelled
-from ..models.kinds import KEYFRAMES, LATENT_EXPERT, PIXEL_SR
+from ..lora.formats import spelled
+from ..models.kinds import LATENT_EXPERT
 from ..models.text import CLIP, TextEncoder
 from ..progress import Preview, Report
 from ..runtime import PlainRuntime
 from ..training.motion import MotionTraining, TrainSettings
 from ..video import VideoReader, write_sheet
-from .common import (
-    add_runtime,
-    add_settings,
-    add_text_encoder,
-    models_folder,
-    progress,
-    runtime,
-    say,
-)
+from .common import BUNDLED, given, models_folder, runtime
+from .terminal import Bar, say
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("train", help="learn the motion of a video file as a LoRA")
-    add = command.add_argument
-    add("clip", type=Path, help="video file; one scene with the motion")
-    add("lora", type=Path, help=".safetensors file to write")
-    add("--prompt", required=True, help="what the clip shows, without how it moves")
-    add("--sample-prompt", help="what the samples show (default: --prompt)")
-    add(
-        "--sample-sheet",
-        type=Path,
-        metavar="PNG",
-        help="where the latest sample goes (with --sample-every)",
-    )
-    stage = command.add_mutually_exclusive_group()
-    stage.add_argument(
-        "--expert",
-        dest="kind",
-        action="store_const",
-        const=LATENT_EXPERT,
-        default=KEYFRAMES,
-        help="train the latent expert in place of the keyframe model",
-    )
-    stage.add_argument(
-        "--pixel-sr",
-        dest="kind",
-        action="store_const",
-        const=PIXEL_SR,
-        help="train pixel super-resolution: for a texture",
-    )
-    add(
-        "--spelling",
-        choices=SPELLINGS,
-        default="peft",
-        help="how layers are named in the file (default: %(default)s)",
-    )
-    add_runtime(command)
-    add_text_encoder(command)
-    add_settings(command.add_argument_group("training"), TrainSettings())
-    command.set_defaults(func=_train)
-
-
-def _train(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     if args.lora.suffix != ".safetensors" or not args.lora.parent.is_dir():
         raise InputError(
             f"'{args.lora}' cannot be written: give a .safetensors file in a folder that exists"
         )
     training = _training(args, models_folder(args))
-    _run(training, args.sample_sheet)
+    _learn(training, args.sample_sheet)
     save_file(spelled(training.lora, args.spelling), args.lora)
-    say(
-        f"loss {_mean(training.losses[:20]):.4f} at first, {_mean(training.losses[-20:]):.4f} in "
-        "the end"
-    )
+    first, last = _mean(training.losses[:20]), _mean(training.losses[-20:])
+    say(f"loss {first:.4f} at first, {last:.4f} in the end")
     print(args.lora)
-    return 0
 
 
 def _training(args: argparse.Namespace, models: Path) -> MotionTraining:
@@ -123,13 +71,8 @@ def _encoder(
 
 
 def _settings(args: argparse.Namespace) -> TrainSettings:
-    given: dict[str, Any] = {
-        name: getattr(args, name) for name in TrainSettings.__dataclass_fields__
-    }
-    preset = TRAINING if args.models == "micro" else {}
-    return TrainSettings(
-        **{**preset, **{name: value for name, value in given.items() if value is not None}}
-    )
+    preset = TRAINING if args.models == BUNDLED else {}
+    return TrainSettings(**{**preset, **given(args, TrainSettings())})
 
 
 def _clip(path: Path) -> Tensor:
@@ -141,9 +84,9 @@ class _Stopped(Exception):
     """Ctrl+C, taken at the end of a step."""
 
 
-def _run(training: MotionTraining, sheet: Path | None) -> None:
+def _learn(training: MotionTraining, sheet: Path | None) -> None:
     """Trains; the first Ctrl+C ends it after the running step, and what is learned is kept."""
-    stopped, show = [], progress("train")
+    stopped, bar = [], Bar("train")
 
     def stop(*_: int | FrameType | None) -> None:
         stopped.append(True)
@@ -151,21 +94,23 @@ def _run(training: MotionTraining, sheet: Path | None) -> None:
 
     before = signal.signal(signal.SIGINT, stop)
     try:
-        training.run(_with_sheet(show, sheet, stopped))
+        training.run(_with_sheet(bar, sheet, stopped))
     except _Stopped:
+        bar.close()
         say(f"stopped after {len(training.losses)} of {training.settings.steps} steps")
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def _with_sheet(show: Report, sheet: Path | None, stopped: list[bool]) -> Report:
+def _with_sheet(bar: Bar, sheet: Path | None, stopped: list[bool]) -> Report:
     def report(step: int, total: int, preview: Preview | None = None) -> None:
-        show(step, total, None)
+        bar(step, total)
         if preview is not None and sheet is not None:
             write_sheet(sheet, preview())
         if stopped:
             raise _Stopped
 
+    report.plan = bar.plan
     return report
 
 

@@ -36,7 +36,7 @@ _PIXELS_AT_ONCE = 2**17  # per batch of windows: ten of the published size
 class InterpolateSettings(StageSettings):
     """Defaults are those of the released inference script.
 
-    tiling: side of the tiles in pixels, 0 for automatic.
+    tiling: side in pixels of the tiles that large frames are sampled in; 0: by the device's memory.
     cuts: hold the frame over a scene cut instead of inventing frames between two scenes.
     """
 

@@ -32,14 +32,17 @@ STAGE = "Show1LatentExpertSR"
 class LatentExpertSettings(StageSettings):
     """Defaults are those of the released inference script.
 
-    width: output pixels; 0 follows the input's aspect, both 0 keep its size.
-    height: output pixels; 0 follows the input's aspect.
+    width: output pixels, from 1; 0 follows the input's aspect, both 0 keep its size.
+    height: output pixels, from 1; 0 follows the input's aspect.
     strength: how far up the noise the clip starts, 0 (keeps it) to 1 (noise alone); trained up to
         0.9.
     window: frames sampled together, from 1.
-    overlap: frames that neighbouring windows share, less than the window; averaged at every step.
-    tiling: side of the tiles in output pixels, 0 for automatic.
-    color_match: anchors colours to the enlarged input; see color.match_color.
+    overlap: frames that neighbouring windows share, from 0, less than the window; averaged at every
+        step.
+    tiling: side in output pixels of the tiles that large frames are sampled in; 0: by the model's
+        training size and the device's memory.
+    color_match: anchors colours to the enlarged input: none does not, mean_std by each frame's mean
+        and spread, lab the same in CIELAB, wavelet all but the fine detail.
     cuts: no window reaches across a scene cut.
     """
 

@@ -51,9 +51,11 @@ class PixelSRSettings(StageSettings):
     """Defaults are those of the released inference script.
 
     noise_level: noise put on the enlarged frames before they guide the model, 0 to 999.
-    tiling: side of the tiles in output pixels, 0 for automatic.
-    color_match: anchors colours to the enlarged input; see color.match_color.
-    scale: output size over input size, above 0; the model's own is 4, others are resampled from it.
+    tiling: side in output pixels of the tiles that large frames are sampled in; 0: by the model's
+        training size and the device's memory.
+    color_match: anchors colours to the enlarged input: none does not, mean_std by each frame's mean
+        and spread, lab the same in CIELAB, wavelet all but the fine detail.
+    scale: output size over input size, 0.001 to 1000; the model's own is 4, others are resampled from it.
     cuts: start a new chain of windows at a scene cut.
     """
 

@@ -11,6 +11,8 @@ import torch
 from archive import findings, packed, tracked, unpack
 
 import show1_engine.__main__ as command_line
+from show1_engine.commands.arguments import COMMANDS
+from show1_engine.commands.laboratory import PACKAGES
 from show1_engine.video import write_mp4
 
 # Read as UTF-8 by whoever reads them: the Chinese locale, tokenizers, prose.
@@ -161,8 +163,9 @@ def test_sources_are_plain_ascii(pack):
 
 
 def test_every_command_is_accounted_for():
-    commands = set(re.findall(r"^    (\w+) ", command_line.__doc__, re.MULTILINE))
+    commands = set(re.findall(r"^(\w+)  +", command_line.__doc__, re.MULTILINE))
     assert commands == WORKING.keys() | REPOSITORY_ONLY.keys()
+    assert commands == COMMANDS.keys() | PACKAGES.keys()
 
 
 @pytest.mark.parametrize("command", WORKING)

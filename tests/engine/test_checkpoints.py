@@ -14,18 +14,21 @@ import torch
 from safetensors.torch import load_file, save, save_file
 from torch import nn
 
-from show1_engine.checkpoints import (
+from show1_engine.checkpoints.convert import convert
+from show1_engine.checkpoints.find import (
     cascade_in,
-    convert,
     find_models,
     find_text_encoders,
+    list_models,
+    missing_model,
+)
+from show1_engine.checkpoints.read import (
     load_strict,
     read_checkpoint,
     read_json,
     read_text_encoder,
     read_weights,
 )
-from show1_engine.checkpoints.find import list_models, missing_model
 from show1_engine.errors import CheckpointError, InputError, ModelKindError
 from show1_engine.models.unet import UNet
 

@@ -11,7 +11,9 @@ import reference
 import torch
 from safetensors.torch import save_file
 
-from show1_engine.checkpoints import cascade_in, convert, read_checkpoint
+from show1_engine.checkpoints.convert import convert
+from show1_engine.checkpoints.find import cascade_in
+from show1_engine.checkpoints.read import read_checkpoint
 from show1_engine.loading import load_model, load_text_encoder
 from show1_engine.models.kinds import LATENT_EXPERT
 from show1_engine.models.unet import UNet

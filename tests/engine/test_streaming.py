@@ -109,7 +109,7 @@ def test_interpolate_multiplies_the_rate(clip, tmp_path):
 
 def test_pieces_give_what_the_whole_gives(clip, monkeypatch, tmp_path):
     """113 frames are two pieces of eight windows: the same frames as in one go."""
-    from show1_engine.commands.process import UPSCALE
+    from show1_engine.commands.arguments import UPSCALE
     from show1_engine.loading import load_model
     from show1_engine.runtime import PlainRuntime
     from show1_engine.stages.pixel_sr import PixelSRSettings, pixel_sr
@@ -122,7 +122,7 @@ def test_pieces_give_what_the_whole_gives(clip, monkeypatch, tmp_path):
     parts = torch.cat(
         list(chained(lambda piece, last: pixel_sr(model, piece, text, text, s, last), frames))
     )
-    assert (parts - whole).abs().max() < 1e-4 and UPSCALE.cuts
+    assert (parts - whole).abs().max() < 1e-4 and UPSCALE["cuts"]
 
 
 def test_a_failed_run_leaves_no_file(clip, tmp_path):

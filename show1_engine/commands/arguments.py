@@ -1,0 +1,315 @@
+"""What every command takes: one function per command, which fills its parser.
+
+What a command does is in the module of its name, imported when it runs. So `--help` imports no
+torch.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ..bundled import SETTINGS, TRAINING
+from ..checkpoints.registry import PUBLISHED
+from ..errors import printable
+from ..models.kinds import KEYFRAMES, LATENT_EXPERT, PIXEL_SR
+from . import declared
+
+STAGE_SETTINGS = {  # of `generate`: prefix of the options -> where the settings are declared
+    "keyframes": ("stages.keyframes", "KeyframeSettings"),
+    "interpolate": ("stages.interpolate", "InterpolateSettings"),
+    "first-frame": ("stages.pixel_sr", "FIRST_FRAME_SETTINGS"),
+    "pixel-sr": ("stages.pixel_sr", "PixelSRSettings"),
+    "expert": ("stages.latent_expert_sr", "LatentExpertSettings"),
+}
+CLIP_ONLY = ("tiling", "color_match", "scale", "cuts")  # mean nothing for a single frame
+UPSCALE = {"cuts": True, "color_match": "wavelet"}  # a file is not one scene of our own making
+INTERPOLATE = {"cuts": True}
+TABLES = {  # settings with a choice -> the table of what there is
+    "sampler": ("sampling.samplers", "SAMPLERS"),
+    "preset": ("sampling.presets", "PRESETS"),
+    "color_match": ("color", "METHODS"),
+    "objective": ("training.objectives", "OBJECTIVES"),
+    "targets": ("lora.targets", "TARGETS"),
+    "timesteps": ("training.motion", "TIMESTEPS"),
+}
+_METAVARS = {int: "N", float: "X", str: "NAME"}
+_PACK = Path(__file__).absolute().parents[2]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as all of ours are."""
+
+    def error(self, message: str) -> NoReturn:
+        line = printable(f"error: {message} ('{self.prog} --help' lists all there is)")
+        self.exit(2, f"{line}\n")
+
+
+def generate(command: argparse.ArgumentParser) -> None:
+    command.usage = "%(prog)s --prompt TEXT [--models DIR] [--out FILE] [options]"
+    add = command.add_argument
+    add("--prompt", required=True, metavar="TEXT", help="what is to be seen")
+    add(
+        "--negative-prompt",
+        default="low resolution, blur",
+        metavar="TEXT",
+        help="for the latent stage (default: %(default)s)",
+    )
+    add(
+        "--pixel-negative-prompt",
+        default="",
+        metavar="TEXT",
+        help="for the pixel stages (default: the empty prompt)",
+    )
+    _add_runtime(command)
+    _add_text_encoder(command)
+    add("--out", type=Path, metavar="FILE", help="mp4 of the last stage")
+    add("--save-stages", type=Path, metavar="DIR", help="mp4 and contact sheet of every stage")
+    add(
+        "--frames-out",
+        type=Path,
+        metavar="FILE",
+        help="float32 frames of every stage as .safetensors",
+    )
+    _add_lora(command, "--lora", "the keyframe model")
+    _add_lora(command, "--pixel-sr-lora", "pixel super-resolution")
+    until = declared.names("cascade", "STAGES")
+    add(
+        "--until", choices=until, default=until[-1], help="last stage to run (default: %(default)s)"
+    )
+    add(
+        "--preset",
+        choices=declared.names(*TABLES["preset"]),
+        help="for all stages: fewer steps than asked for, guided in part; a stage's own goes "
+        "before it",
+    )
+    add(
+        "--reference",
+        action="store_true",
+        help="the original's windows and 8-bit hand-over, flaws included",
+    )
+    for prefix, where in STAGE_SETTINGS.items():
+        bundled = SETTINGS[prefix.replace("-", "_")]
+        group = _group(command, f"{prefix} stage", bundled)
+        without = CLIP_ONLY if prefix == "first-frame" else ()
+        _add_settings(group, declared.settings(*where), prefix=prefix, without=without)
+
+
+def upscale(command: argparse.ArgumentParser) -> None:
+    _add_files(command)
+    fields = declared.settings(*STAGE_SETTINGS["pixel-sr"])
+    group = _group(command, "sampling", SETTINGS["pixel_sr"])
+    _add_settings(group, fields, changed=UPSCALE)
+
+
+def interpolate(command: argparse.ArgumentParser) -> None:
+    _add_files(command)
+    fields = declared.settings(*STAGE_SETTINGS["interpolate"])
+    group = _group(command, "sampling", SETTINGS["interpolate"])
+    _add_settings(group, fields, changed=INTERPOLATE)
+
+
+def train(command: argparse.ArgumentParser) -> None:
+    command.usage = "%(prog)s clip lora --prompt TEXT [--models DIR] [options]"
+    add = command.add_argument
+    add("clip", type=Path, help="video file; one scene with the motion")
+    add("lora", type=Path, help=".safetensors file to write")
+    add(
+        "--prompt",
+        required=True,
+        metavar="TEXT",
+        help="what the clip shows, without how it moves",
+    )
+    add("--sample-prompt", metavar="TEXT", help="what the samples show (default: --prompt)")
+    add(
+        "--sample-sheet",
+        type=Path,
+        metavar="PNG",
+        help="where the latest sample goes (with --sample-every)",
+    )
+    stage = command.add_mutually_exclusive_group()
+    stage.add_argument(
+        "--expert",
+        dest="kind",
+        action="store_const",
+        const=LATENT_EXPERT,
+        default=KEYFRAMES,
+        help="train the latent expert in place of the keyframe model",
+    )
+    stage.add_argument(
+        "--pixel-sr",
+        dest="kind",
+        action="store_const",
+        const=PIXEL_SR,
+        help="train pixel super-resolution: for a texture",
+    )
+    add(
+        "--spelling",
+        choices=declared.names("lora.formats", "SPELLINGS"),
+        default="peft",
+        help="how layers are named in the file (default: %(default)s)",
+    )
+    _add_runtime(command, dtype="bf16 on cuda")
+    _add_text_encoder(command)
+    group = _group(command, "training", TRAINING)
+    _add_settings(group, declared.settings("training.motion", "TrainSettings"))
+
+
+def download(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"one or several of {', '.join(PUBLISHED)}"
+    )
+    command.add_argument(
+        "--into", type=Path, metavar="DIR", default=_models_folder(), help="default: %(default)s"
+    )
+    command.add_argument(
+        "--accept-license", action="store_true", help="the licences are known and accepted"
+    )
+    command.add_argument(
+        "--list", action="store_true", help="what there is, how large, under which licence"
+    )
+
+
+def convert(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("source", type=Path, help="diffusers-layout folder (unet/, scheduler/, ...)")
+    add("target", type=Path, help="the .safetensors file to write")
+    add(
+        "--dtype",
+        choices=["keep", "fp32", "fp16", "bf16"],
+        default="keep",
+        help="what the weights are stored as (default: %(default)s)",
+    )
+
+
+COMMANDS = {  # name -> how its parser is filled, what it does
+    "generate": (generate, "sample a video from a prompt"),
+    "upscale": (upscale, "enlarge a video file four times (pixel super-resolution)"),
+    "interpolate": (interpolate, "put three new frames between every two of a video file"),
+    "train": (train, "learn the motion of a video file as a LoRA"),
+    "download": (download, "fetch published models"),
+    "convert": (convert, "write a model folder as one .safetensors file"),
+}
+
+
+def _add_files(command: argparse.ArgumentParser) -> None:
+    command.usage = "%(prog)s source target [--models DIR] [--prompt TEXT] [options]"
+    add = command.add_argument
+    add("source", type=Path, help="video file")
+    add("target", type=Path, help="mp4 to write")
+    add(
+        "--prompt",
+        default="",
+        metavar="TEXT",
+        help="what is to be seen (default: the empty prompt)",
+    )
+    add(
+        "--negative-prompt",
+        default="",
+        metavar="TEXT",
+        help="what is not (default: the empty prompt)",
+    )
+    _add_runtime(command)
+    _add_text_encoder(command)
+
+
+def _add_runtime(command: argparse.ArgumentParser, dtype: str = "fp16 on cuda") -> None:
+    """--models, --seed, --device, --dtype. `dtype`: what "auto" is, where not fp32."""
+    add = command.add_argument
+    add(
+        "--models",
+        default="micro",
+        metavar="DIR",
+        help="folder with the models of the cascade, or 'micro', the bundled one (default: "
+        "%(default)s)",
+    )
+    add(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of all noise, from 0; the same seed, inputs and device give the same result "
+        "(default: %(default)s)",
+    )
+    add(
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="cpu, cuda, cuda:1, mps ...; auto: cuda where there is one, else cpu (default: "
+        "%(default)s)",
+    )
+    add(
+        "--dtype",
+        choices=["auto", "fp32", "fp16", "bf16"],
+        default="auto",
+        help=f"what models compute in; auto: {dtype}, fp32 elsewhere (default: %(default)s)",
+    )
+
+
+def _add_text_encoder(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--text-encoder",
+        type=Path,
+        metavar="FILE",
+        help="T5 v1.1 XXL for the pixel stages: a t5xxl .safetensors file (fp16, fp8, scaled fp8) "
+        "or a folder with text_encoder/ and tokenizer/ (default: the one in --models)",
+    )
+
+
+def _add_lora(command: argparse.ArgumentParser, option: str, model: str) -> None:
+    command.add_argument(
+        option,
+        action="append",
+        type=_lora,
+        default=[],
+        metavar="FILE[:STRENGTH]",
+        help=f"motion LoRA for {model}; may be given several times",
+    )
+
+
+def _lora(text: str) -> tuple[Path, float]:
+    """A file and its strength; 1 where none is given."""
+    name, colon, number = text.rpartition(":")
+    try:
+        return (Path(name), float(number)) if colon else (Path(text), 1.0)
+    except ValueError:  # a colon of the path itself
+        return Path(text), 1.0
+
+
+def _group(command: argparse.ArgumentParser, title: str, bundled: dict[str, Any]) -> Any:
+    """A group of options, which says what --models micro has for defaults."""
+    values = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in bundled.items())
+    return command.add_argument_group(title, f"With --models micro: {values}.")
+
+
+def _add_settings(
+    group: Any,
+    fields: dict[str, declared.Setting],
+    changed: dict[str, Any] | None = None,
+    prefix: str = "",
+    without: tuple[str, ...] = (),
+) -> None:
+    """An option `--<prefix>-<field>` for every setting but the seed and those `without`.
+
+    Their value is None where they are not given, as the default depends on --models. `changed`:
+    this command's defaults where they differ from the settings'.
+    """
+    for field in fields.values():
+        if field.name == "seed" or field.name in without:
+            continue
+        default = (changed or {}).get(field.name, field.default)
+        name = "--" + "-".join(filter(None, (prefix, field.name.replace("_", "-"))))
+        text = f"{field.text.rstrip('.')} (default: {default})".replace("%", "%%")
+        if field.type is bool:
+            flag = argparse.BooleanOptionalAction
+            group.add_argument(name, action=flag, default=None, help=text)
+        elif field.name in TABLES:
+            group.add_argument(name, choices=declared.names(*TABLES[field.name]), help=text)
+        else:
+            metavar = _METAVARS[field.type]
+            group.add_argument(name, type=field.type, metavar=metavar, help=text)
+
+
+def _models_folder() -> Path:
+    """ComfyUI's models/show1 if this is a node pack, else models/show1 here."""
+    root = _PACK.parents[1] if _PACK.parent.name == "custom_nodes" else Path()
+    return root / "models" / "show1"
