@@ -20,8 +20,9 @@ from show1_engine.models.memory import unet_bytes
 from show1_engine.runtime import PlainRuntime
 
 from .configs import FRAMES, SR_SIZE
-from .evaluate import SPOIL, Judge, drawn, psnr, ssim
+from .evaluate import SPOIL, Judge, drawn
 from .export import export_run
+from .measures import psnr, ssim
 from .preview import save_picture
 from .recogniser import ATTRIBUTES, Reading, accuracy, read_clip
 from .world import Scene, frame_times

@@ -20,7 +20,8 @@ from ..models.kinds import KEYFRAMES, LATENT_EXPERT, PIXEL_SR
 from ..models.text import CLIP, TextEncoder
 from ..progress import Preview, Report
 from ..runtime import PlainRuntime
-from ..training.motion import MotionTraining, TrainSettings
+from ..training.motion import MotionTraining
+from ..training.settings import TrainSettings
 from ..video import VideoReader, write_sheet
 from .common import (
     add_runtime,

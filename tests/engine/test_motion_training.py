@@ -25,13 +25,11 @@ from show1_engine.sampling.loop import denoise
 from show1_engine.sampling.schedules import Schedule
 from show1_engine.stages.keyframes import KeyframeSettings, keyframes
 from show1_engine.training.adapters import Adapters
-from show1_engine.training.motion import (
-    MotionTraining,
-    TrainSettings,
-    decisive_timesteps,
-    recoloured,
-)
+from show1_engine.training.clip import recoloured
+from show1_engine.training.motion import MotionTraining
+from show1_engine.training.noise_levels import decisive_timesteps
 from show1_engine.training.objectives import OBJECTIVES, debiased, frame_difference
+from show1_engine.training.settings import TrainSettings
 from show1_engine.video import write_mp4
 from show1_micro.motions import clip as moving
 from show1_micro.world import Scene
@@ -157,7 +155,7 @@ def test_what_is_learned_is_averaged():
     up, found = adapters.pairs["layer"][0], []
     for step, value in enumerate([1.0] + [3.0] * 400, 1):
         up.data.fill_(value)
-        adapters.average(step)
+        adapters.average.update(step)
         found.append(float(adapters.learned()["layer.weight"].up.mean()))
     assert 0.5 < found[0] < 1 and found == sorted(found)
     assert 1 < found[1] < 3 and found[-1] == pytest.approx(3, abs=0.01)

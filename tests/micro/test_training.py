@@ -19,8 +19,9 @@ from show1_micro.batches import (
 from show1_micro.configs import FRAMES, KEYFRAME_SIZE, REPOSITORIES, SR_SIZE, unet_config
 from show1_micro.diffusion import cosine_alphas, linear_alphas, loss_weight
 from show1_micro.initial import clock_readings, initial_unet, wind_clock
+from show1_micro.stills import spatial_only
 from show1_micro.text import Captions
-from show1_micro.train import Trainer, batch_loss, spatial_only
+from show1_micro.train import Trainer, batch_loss
 from show1_micro.untrained import write_untrained
 
 
@@ -188,13 +189,13 @@ def test_training_lowers_the_loss_and_resumes(tmp_path, read):
     with torch.no_grad():
         before = batch_loss(trainer.unet, batch)
     for _ in range(6):
-        trainer._step(1.0)
+        trainer.step()
     trainer.save()
     again = Trainer("keyframes", tmp_path / "keyframes")
     assert again.counters == trainer.counters
     with torch.no_grad():
         assert batch_loss(trainer.unet, batch) < before
-    assert trainer._step(1.0) == pytest.approx(again._step(1.0), rel=1e-3)
+    assert trainer.step() == pytest.approx(again.step(), rel=1e-3)
     for one, other in zip(trainer.unet.parameters(), again.unet.parameters(), strict=True):
         assert torch.allclose(one, other, atol=1e-4)
 
