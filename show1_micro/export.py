@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from show1_engine.bundled import WEIGHTS
+from show1_engine.training.loop import load_state
 
 from . import configs
 from .text_encoders import clip_weights, t5_weights
@@ -63,10 +64,10 @@ def export_run(runs: Path, stage: str, target: Path = WEIGHTS, vae: Path | None 
 
     `vae`: training folder of the latent expert's autoencoder, by default the one beside it.
     """
-    mean = torch.load(runs / stage / "state.pt", weights_only=True)["mean"]
+    mean = load_state(runs / stage / "state.pt")["mean"]
     if not stage.startswith("latent_expert"):
         return write_stage(target, stage, mean)
-    state = torch.load((vae or runs / "vae") / "state.pt", weights_only=True)
+    state = load_state((vae or runs / "vae") / "state.pt")
     return write_stage(target, "latent_expert", mean, state["mean"], state["scaling"])
 
 

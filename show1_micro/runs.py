@@ -96,10 +96,6 @@ class Run:
         """The network with the mean weights, for as long as the context lasts."""
         return self.loop.average.in_place()
 
-    def step(self) -> float:
-        """One step outside of a run, and its loss."""
-        return self.loop.step(self.loss, self._rate(anneal=False))
-
     def train(
         self,
         minutes: float,
@@ -129,13 +125,14 @@ class Run:
 
         try:
             budget = Budget(steps=steps, minutes=minutes)
-            self.loop.run(self.loss, self._rate(anneal), budget, stepped)
+            rate = self.rate if anneal else self._even_rate
+            self.loop.run(self.loss, rate, budget, stepped)
         finally:
             self.save()  # also when interrupted or told to end
         self.report()
 
-    def _rate(self, anneal: bool) -> Callable[[int, float], float]:
-        return self.rate if anneal else lambda step, part: self.rate(step, 0.0)
+    def _even_rate(self, step: int, part: float) -> float:
+        return self.rate(step, part=0.0)
 
     def save(self) -> None:
         """Write `state.pt`; a run that starts in this folder continues from it."""
