@@ -9,8 +9,9 @@ from ..show1_engine.host.ui import ComfyReport, cancelled, show_text
 from ..show1_engine.lora.formats import spelled
 from ..show1_engine.lora.targets import TARGETS
 from ..show1_engine.models.bundle import Show1Model
-from ..show1_engine.training.motion import STAGE, TIMESTEPS, MotionTraining, TrainSettings
+from ..show1_engine.training.motion import MotionTraining
 from ..show1_engine.training.objectives import OBJECTIVES
+from ..show1_engine.training.settings import STAGE, TIMESTEPS, TrainSettings
 from .schema import clip_frames, clip_input, model_input, positive_input, schema, seed_input
 from .sockets import Conditioning, empty_prompt, texts
 

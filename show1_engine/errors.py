@@ -63,6 +63,17 @@ class ResultError(Show1Error):
     """What was computed is not finite, and is not handed on."""
 
 
+class DivergedError(ResultError):
+    """A training's loss, or its slope, is not finite at `step` (from 1); it changed nothing."""
+
+    def __init__(self, name: str, step: int):
+        super().__init__(
+            f"{name}: the loss of step {step} is NaN or infinite; lower the learning rate, or "
+            "compute in fp32 or bf16"
+        )
+        self.step = step
+
+
 def one_of(what: str, value: object, allowed: Collection[str]) -> None:
     """InputError, with all that is allowed, unless `value` is one of some names."""
     if not isinstance(value, str) or value not in allowed:

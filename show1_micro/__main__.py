@@ -15,7 +15,7 @@ from show1_engine.bundled import WEIGHTS
 from show1_engine.errors import Show1Error
 
 if TYPE_CHECKING:
-    from show1_engine.training.motion import TrainSettings
+    from show1_engine.training.settings import TrainSettings
 
 RUNS = Path("micro-runs")
 STAGES = ("keyframes", "interpolation", "pixel_sr", "latent_expert")
@@ -245,7 +245,7 @@ def _trial(
 ) -> int:
     import torch
 
-    from show1_engine.training.motion import TrainSettings
+    from show1_engine.training.settings import TrainSettings
 
     torch.set_num_threads(args.threads)
     results = run(

@@ -18,10 +18,12 @@ from show1_engine.models.bundle import Show1Model
 from show1_engine.models.kinds import KEYFRAMES, LATENT_EXPERT, PIXEL_SR
 from show1_engine.models.memory import unet_bytes
 from show1_engine.runtime import PlainRuntime
+from show1_engine.training.loop import load_state
 
 from .configs import FRAMES, SR_SIZE
-from .evaluate import SPOIL, Judge, drawn, psnr, ssim
+from .evaluate import SPOIL, Judge, drawn
 from .export import export_run
+from .measures import psnr, ssim
 from .preview import save_picture
 from .recogniser import ATTRIBUTES, Reading, accuracy, read_clip
 from .world import Scene, frame_times
@@ -93,7 +95,7 @@ def _expert(runs: Path, scratch: Path, stage: str, seed: int) -> Show1Model:
 
 
 def _steps(runs: Path) -> int:
-    state = torch.load(_folder(runs, 1) / "latent_expert" / "state.pt", weights_only=True)
+    state = load_state(_folder(runs, 1) / "latent_expert" / "state.pt")
     return int(state["counters"]["step"])
 
 

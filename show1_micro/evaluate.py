@@ -33,6 +33,7 @@ from show1_engine.stages.latent_expert_sr import LatentExpertSettings, latent_ex
 from show1_engine.stages.pixel_sr import PixelSRSettings, pixel_sr
 
 from .configs import FRAMES, KEYFRAME_SIZE, SR_SIZE
+from .measures import psnr, ssim
 from .recogniser import ATTRIBUTES, Reading, accuracy, read_clip
 from .world import Scene, frame_times, is_held_out, random_scene, render
 
@@ -285,28 +286,6 @@ def resized(images: Tensor, size: int, mode: str = "bicubic") -> Tensor:
         F.interpolate(images.movedim(-1, 1), size=(size, size), mode=mode)
         .movedim(1, -1)
         .clamp(0, 1)
-    )
-
-
-def psnr(images: Tensor, truth: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of clips in [0, 1]."""
-    return float(-10 * torch.log10((images - truth).square().mean()))
-
-
-def ssim(images: Tensor, truth: Tensor, window: int = 7) -> float:
-    """Mean structural similarity of clips (F, H, W, C) in [0, 1] with a flat window (Wang et al.
-    2004).
-    """
-    x, y = images.movedim(-1, 1), truth.movedim(-1, 1)
-
-    def mean(z: Tensor) -> Tensor:
-        return F.avg_pool2d(z, window, 1)
-
-    mx, my = mean(x), mean(y)
-    vx, vy, vxy = mean(x * x) - mx * mx, mean(y * y) - my * my, mean(x * y) - mx * my
-    c1, c2 = 0.01**2, 0.03**2
-    return float(
-        (((2 * mx * my + c1) * (2 * vxy + c2)) / ((mx * mx + my * my + c1) * (vx + vy + c2))).mean()
     )
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from show1_engine.bundled import WEIGHTS
+from show1_engine.training.loop import load_state
 
 from . import configs
 from .text_encoders import clip_weights, t5_weights
@@ -33,7 +34,7 @@ def write_stage(
     latent expert only.
     """
     folder = target / configs.REPOSITORIES[kind]
-    _component(folder / "unet", configs.unet_config(kind), unet, file=_UNET_FILE)
+    _component(folder / "unet", configs.unet_config(kind), unet, _UNET_FILE)
     _write_json(folder / "scheduler" / "scheduler_config.json", configs.scheduler_config(kind))
     _write_json(folder / "model_index.json", configs.model_index(kind))
     if kind == "keyframes":
@@ -41,7 +42,7 @@ def write_stage(
             folder / "text_encoder",
             configs.t5_config(),
             _without_duplicate(t5_weights()),
-            file="model.safetensors",
+            "model.safetensors",
         )
         write_t5_tokenizer(folder / "tokenizer")
     if kind == "pixel_sr":
@@ -49,9 +50,9 @@ def write_stage(
             folder / "image_noising_scheduler" / "scheduler_config.json", configs.noising_config()
         )
     if kind == "latent_expert":
-        _component(folder / "vae", configs.vae_config(scaling), vae or {}, file=_UNET_FILE)
+        _component(folder / "vae", configs.vae_config(scaling), vae or {}, _UNET_FILE)
         _component(
-            folder / "text_encoder", configs.clip_config(), clip_weights(), file="model.safetensors"
+            folder / "text_encoder", configs.clip_config(), clip_weights(), "model.safetensors"
         )
         write_clip_tokenizer(folder / "tokenizer")
     return folder
@@ -63,11 +64,11 @@ def export_run(runs: Path, stage: str, target: Path = WEIGHTS, vae: Path | None 
 
     `vae`: training folder of the latent expert's autoencoder, by default the one beside it.
     """
-    mean = torch.load(runs / stage / "state.pt", weights_only=True)["mean"]
+    mean = load_state(runs / stage / "state.pt")["mean"]
     if not stage.startswith("latent_expert"):
         return write_stage(target, stage, mean)
-    state = torch.load((vae or runs / "vae") / "state.pt", weights_only=True)
-    return write_stage(target, "latent_expert", mean, vae=state["mean"], scaling=state["scaling"])
+    state = load_state((vae or runs / "vae") / "state.pt")
+    return write_stage(target, "latent_expert", mean, state["mean"], state["scaling"])
 
 
 def _component(

@@ -21,7 +21,8 @@ from show1_engine.models.bundle import Show1Model
 from show1_engine.progress import Report, silent
 from show1_engine.runtime import PlainRuntime
 from show1_engine.stages.keyframes import KeyframeSettings, keyframes
-from show1_engine.training.motion import MotionTraining, TrainSettings
+from show1_engine.training.motion import MotionTraining
+from show1_engine.training.settings import TrainSettings
 
 from .configs import FRAMES, KEYFRAME_SIZE
 from .motions import clip, followed, motion_of

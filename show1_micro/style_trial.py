@@ -20,7 +20,8 @@ from show1_engine.lora.merging import with_motion
 from show1_engine.models.bundle import Show1Model
 from show1_engine.runtime import PlainRuntime
 from show1_engine.stages.pixel_sr import PixelSRSettings, pixel_sr
-from show1_engine.training.motion import MotionTraining, TrainSettings
+from show1_engine.training.motion import MotionTraining
+from show1_engine.training.settings import TrainSettings
 
 from .configs import FRAMES, KEYFRAME_SIZE, SR_SIZE
 from .evaluate import drawn

@@ -30,7 +30,7 @@ TABLES = {  # settings with a choice -> the table of what there is
     "color_match": ("color", "METHODS"),
     "objective": ("training.objectives", "OBJECTIVES"),
     "targets": ("lora.targets", "TARGETS"),
-    "timesteps": ("training.motion", "TIMESTEPS"),
+    "timesteps": ("training.settings", "TIMESTEPS"),
 }
 _METAVARS = {int: "N", float: "X", str: "NAME"}
 _PACK = Path(__file__).absolute().parents[2]
@@ -72,7 +72,7 @@ def generate(command: argparse.ArgumentParser) -> None:
     )
     _add_lora(command, "--lora", "the keyframe model")
     _add_lora(command, "--pixel-sr-lora", "pixel super-resolution")
-    until = declared.names("cascade", "STAGES")
+    until = [prefix for prefix in STAGE_SETTINGS if prefix != "first-frame"]
     add(
         "--until", choices=until, default=until[-1], help="last stage to run (default: %(default)s)"
     )
@@ -151,7 +151,7 @@ def train(command: argparse.ArgumentParser) -> None:
     _add_runtime(command, dtype="bf16 on cuda")
     _add_text_encoder(command)
     group = _group(command, "training", TRAINING)
-    _add_settings(group, declared.settings("training.motion", "TrainSettings"))
+    _add_settings(group, declared.settings("training.settings", "TrainSettings"))
 
 
 def download(command: argparse.ArgumentParser) -> None:

@@ -1,44 +1,42 @@
 """python -m show1_engine generate: a prompt to a video."""
 
 import argparse
-import dataclasses
-from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor
 
 from .. import cascade
-from ..cascade import FRAMES_PER_SECOND, Cascade
+from ..cascade import Cascade
 from ..models.kinds import KEYFRAMES, PIXEL_SR
+from ..stages.registry import STAGES, Stage
+from ..stages.settings import StageSettings
 from ..video import write_mp4, write_sheet
-from .arguments import STAGE_SETTINGS
 from .common import models_folder, runtime, settings
 from .terminal import Bar, say
 
-_STAGES = [prefix.replace("-", "_") for prefix in STAGE_SETTINGS]  # fields of a Cascade
+_FPS = {stage.result: stage.fps for stage in STAGES.values()}
 
 
 def run(args: argparse.Namespace) -> None:
-    for name in _STAGES:  # a stage's own --STAGE-preset goes before --preset
-        setattr(args, f"{name}_preset", getattr(args, f"{name}_preset") or args.preset)
-    stages = {name: settings(args, _defaults(name), name, prefix=name) for name in _STAGES}
+    """Samples a video; every stage's settings are as given, else what suits the models."""
     asked = Cascade(
         models_folder(args),
         args.prompt,
         args.negative_prompt,
         pixel_negative_prompt=args.pixel_negative_prompt,
+        settings={kind: _settings(args, stage) for kind, stage in STAGES.items()},
         until=args.until,
         reference=args.reference,
-        text_encoder=args.text_encoder,
         loras={KEYFRAMES: args.lora, PIXEL_SR: args.pixel_sr_lora},
-        **stages,
+        text_encoder=args.text_encoder,
     )
     _save(args, _made(args, asked))
 
 
-def _defaults(name: str) -> Any:
-    field = Cascade.__dataclass_fields__[name]
-    return field.default if field.default is not dataclasses.MISSING else field.default_factory()
+def _settings(args: argparse.Namespace, stage: Stage) -> StageSettings:
+    name = f"{stage.field}_preset"  # a stage's own --STAGE-preset goes before --preset
+    setattr(args, name, getattr(args, name) or args.preset)
+    return settings(args, stage.settings, stage.field, prefix=stage.field)
 
 
 def _made(args: argparse.Namespace, asked: Cascade) -> dict[str, Tensor]:
@@ -49,7 +47,7 @@ def _made(args: argparse.Namespace, asked: Cascade) -> dict[str, Tensor]:
         results[name] = images
         if args.save_stages:
             args.save_stages.mkdir(parents=True, exist_ok=True)
-            write_mp4(args.save_stages / f"{name}.mp4", images, FRAMES_PER_SECOND[name])
+            write_mp4(args.save_stages / f"{name}.mp4", images, _FPS[name])
             write_sheet(args.save_stages / f"{name}.png", images)
     return results
 
@@ -59,5 +57,5 @@ def _save(args: argparse.Namespace, results: dict[str, Tensor]) -> None:
         save_file({name: images.contiguous() for name, images in results.items()}, args.frames_out)
     if args.out:
         name, images = list(results.items())[-1]
-        write_mp4(args.out, images, FRAMES_PER_SECOND[name])
+        write_mp4(args.out, images, _FPS[name])
         print(args.out)

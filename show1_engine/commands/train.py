@@ -19,7 +19,8 @@ from ..models.kinds import LATENT_EXPERT
 from ..models.text import CLIP, TextEncoder
 from ..progress import Preview, Report
 from ..runtime import PlainRuntime
-from ..training.motion import MotionTraining, TrainSettings
+from ..training.motion import MotionTraining
+from ..training.settings import TrainSettings
 from ..video import VideoReader, write_sheet
 from .common import BUNDLED, given, models_folder, runtime
 from .terminal import Bar, say

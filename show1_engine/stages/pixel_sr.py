@@ -55,7 +55,8 @@ class PixelSRSettings(StageSettings):
         training size and the device's memory.
     color_match: anchors colours to the enlarged input: none does not, mean_std by each frame's mean
         and spread, lab the same in CIELAB, wavelet all but the fine detail.
-    scale: output size over input size, 0.001 to 1000; the model's own is 4, others are resampled from it.
+    scale: output size over input size, 0.001 to 1000; the model's own is 4, others are resampled
+        from it.
     cuts: start a new chain of windows at a scene cut.
     """
 

@@ -9,9 +9,11 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from ..models.patches import LowRank
+from .loop import Parameters, WeightAverage
 
-# of the mean at each step, measured on show1-micro: a learned motion carries over to 6 % more clips
-_KEEP = 0.98
+# About the last fifty steps, measured on show1-micro: a learned motion carries over to 6 % more
+# clips than without.
+_KEEP, _DELAY = 0.98, 10
 
 
 class Adapters:
@@ -27,19 +29,16 @@ class Adapters:
     ):
         self.layers, self.active, self.learning = layers, True, True
         self.pairs = {name: _pair(layer, rank, source, device) for name, layer in layers.items()}
-        self._means = [parameter.detach().clone() for parameter in self.parameters]
+        self.average = WeightAverage(self.parameters, _KEEP, _DELAY)
 
     @property
-    def parameters(self) -> list[nn.Parameter]:
-        return [parameter for pair in self.pairs.values() for parameter in pair]
-
-    def average(self, step: int) -> None:
-        """To be called after each step, from 1: what is `learned` is the mean over about the last
-        fifty.
-        """
-        torch._foreach_lerp_(
-            self._means, [p.detach() for p in self.parameters], 1 - min(_KEEP, step / (step + 10))
-        )
+    def parameters(self) -> Parameters:
+        """By the name of the layer and of the half of its pair."""
+        return {
+            f"{name}.{half}": parameter
+            for name, pair in self.pairs.items()
+            for half, parameter in zip(("up", "down"), pair, strict=True)
+        }
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -64,12 +63,10 @@ class Adapters:
 
     def learned(self) -> dict[str, LowRank]:
         """The averaged pairs, on the CPU, by the name of the weight they change."""
-        values = [mean.float().cpu().clone() for mean in self._means]
+        means = {name: mean.float().cpu().clone() for name, mean in self.average.mean.items()}
         return {
-            f"{name}.weight": LowRank(*pair)
-            for name, pair in zip(
-                self.pairs, zip(values[::2], values[1::2], strict=True), strict=True
-            )
+            f"{name}.weight": LowRank(means[f"{name}.up"], means[f"{name}.down"])
+            for name in self.pairs
         }
 
 

@@ -1,96 +1,41 @@
 """Training of a motion LoRA on one clip (paper, section 3.7)."""
 
 import math
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from contextlib import ExitStack
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch import Tensor
 
-from ..errors import InputError, ModelKindError, ResultError, number_within, one_of
-from ..frames import checked, cover, resize_bilinear, split_alpha, to_model
+from ..errors import DivergedError, InputError, ModelKindError, ResultError, number_within, one_of
+from ..frames import checked, resize_bilinear
 from ..lora.merging import MotionLora
 from ..lora.targets import TARGETS, spatial_layers, temporal_layers
-from ..models.autoencoder import VaeCodec
 from ..models.bundle import Show1Model
 from ..models.compiled import uncompiled
-from ..models.handle import Handle
 from ..models.kinds import DESCRIPTION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
-from ..models.memory import unet_bytes
 from ..models.unet import TextStates
 from ..noise import generator, randn
 from ..progress import Preview, Report, announce, gigabytes, silent
 from ..sampling.schedules import make_scheduler
 from ..stages.keyframes import KeyframeSettings, keyframes
 from ..stages.pixel_sr import SCALE, low_resolution
-from ..stages.plan import check_result, largest
 from .adapters import Adapters
+from .clip import encoded, recoloured, step_bytes, training_frames
+from .loop import Budget, TrainingLoop, descend, warm_up
+from .network import checkpointed, precision, thaw
+from .noise_levels import draw_low_resolution_levels, draw_timesteps, loss_weights
 from .objectives import OBJECTIVES
+from .settings import STAGE, TIMESTEPS, TrainSettings
 
-STAGE = "Show1TrainMotionLoRA"
-TIMESTEPS = ("motion", "even")
-_CPU = torch.device("cpu")
+_DEFAULTS = TrainSettings()
 _EXPERT_STEPS = 900  # the latent expert never saw noisier latents
 _SPATIAL_DROP = 0.2  # MotionDirector: how often the temporal loss is taken without the spatial path
-_DECISIVE = 0.8  # share of steps at the noise levels where motion is decided
 _CLIP_NORM, _WEIGHT_DECAY, _WARM_UP = 1.0, 0.01, 10
-# Kept for the way back, in units of a forward pass's activations: every layer's input and one layer
-# in full with gradient checkpointing, everything without (counted on the published architectures).
-_KEPT, _KEPT_ALL = 5, 40
-# Super-resolution is shown the clip's own low resolution, noised at any of these levels (sampled at
-# 150 and 250), and in this share of windows its first frame as it is to become, as windows go on
-# from each other.
-_NOISE_LEVELS, _CHAINED = 300, 0.6
+# Super-resolution is shown in this share of windows their first frame as it is to become, as
+# windows go on from each other.
+_CHAINED = 0.6
 _SAMPLE_STEPS, _SAMPLE_CFG = 10, 4.0
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """Defaults for a clip of one motion. Every line is also the help of the command line's option.
-
-    steps: training steps, from 1; 300 to 500 for one clip, too many copy its looks.
-    rank: size of the LoRA, from 1; 16 is enough for one motion.
-    learning_rate: above 0; more learns quicker and copies more, 0.0005 to 0.002.
-    seed: of all noise and of what is drawn from the clip.
-    objective: motion sets the clip's looks aside (MotionDirector), frame_difference compares
-        changes between frames only (VMC), plain learns all that is there, for a texture.
-    batch_size: windows per step, from 1; more learns steadier and takes that much longer.
-    width: pixels to train at, from 1; 0: the clip's aspect at the size the model was trained on.
-    height: pixels to train at, from 1; 0: the clip's aspect at the size the model was trained on.
-    window: frames per step, from 1, drawn anywhere from the clip; Show-1 was trained on 8.
-    frame_step: use every n-th frame of the clip, from 1; keyframes are half a second apart.
-    targets: attention is temporal attention alone, as in the paper; attention_and_ff its
-        feed-forward layers too (MotionDirector).
-    timesteps: motion draws most steps at the noise levels where a clip's motion is decided, even
-        from all alike.
-    sample_every: steps from one sampled clip to the next, 0 for none; each costs as much as about
-        10 steps, keyframe models only.
-    gradient_checkpointing: less memory for a third more time.
-    mixed_precision: compute in bfloat16 where the device can; the LoRA itself stays in float32.
-    recolour: share of steps, 0 to 1, that see the clip in other colours and without words, so that
-        the motion is not bound to its own; not for the latent expert.
-    """
-
-    steps: int = 300
-    rank: int = 16
-    learning_rate: float = 5e-4  # MotionDirector
-    seed: int = 0
-    objective: str = "motion"
-    batch_size: int = 1
-    width: int = 0
-    height: int = 0
-    window: int = 8
-    frame_step: int = 1
-    targets: str = "attention"
-    timesteps: str = "motion"
-    sample_every: int = 0
-    gradient_checkpointing: bool = True
-    mixed_precision: bool = True
-    recolour: float = 0.0
 
 
 class MotionTraining:
@@ -113,7 +58,7 @@ class MotionTraining:
         model: Show1Model,
         images: Tensor,
         positive: Tensor,
-        settings: TrainSettings = TrainSettings(),
+        settings: TrainSettings = _DEFAULTS,
         sample: tuple[Tensor, Tensor] | None = None,
         empty: Tensor | None = None,
     ):
@@ -126,14 +71,14 @@ class MotionTraining:
         images = checked(STAGE, "images", images)
         for states in (positive, empty):
             if states is not None:
-                model.text(STAGE, "positive", states, device=_CPU)
+                model.text(STAGE, "positive", states, device=torch.device("cpu"))
         self.model, self.settings, self.sample = model, settings, sample
         self.losses: list[float] = []
         self.stopped = ""  # why it ended before its time
         # The host runs nodes in inference mode, whose tensors cannot be trained with.
         with torch.inference_mode(False), torch.no_grad():
             self._texts = [states.clone() for states in (positive, empty) if states is not None]
-            self._images = _frames(model, images.clone(), settings)
+            self._images = training_frames(model, images.clone(), settings)
             self._source = generator(settings.seed)
         self._temporal: Adapters | None = None
 
@@ -150,20 +95,25 @@ class MotionTraining:
         steps.
         """
         with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
-            self._prepare(report, stack)
-            for step in range(1, self.settings.steps + 1):
-                loss = self._step(step)
-                if not math.isfinite(loss):
-                    self._stop(step, report)
-                    return
+            loop, steps = self._prepare(report, stack), self.settings.steps
+
+            def reported(loss: float, part: float) -> None:
+                step = int(loop.counters["step"])
                 self.losses.append(loss)
-                report(step, self.settings.steps, self._preview(step))
+                report(step, steps, self._preview(step))
+
+            try:
+                loop.run(self._step_loss, self._rate, Budget(steps=steps), reported)
+            except DivergedError as error:
+                self._stop(error.step, report)
 
     def _stop(self, step: int, report: Report) -> None:
         """What was learned before stays; a training that learned nothing is an error."""
         way_out = "lower 'learning_rate', or load the model in fp32 or bf16"
         if not self.losses:
-            raise ResultError(f"{STAGE}: the loss of the first step is NaN or infinite; {way_out}")
+            raise ResultError(
+                f"{STAGE}: the loss of the first step is NaN or infinite; {way_out}"
+            ) from None
         self.stopped = (
             f"stopped at step {step} of {self.settings.steps}, whose loss is NaN or "
             "infinite; what was "
@@ -171,13 +121,14 @@ class MotionTraining:
         )
         announce(report, STAGE, self.stopped)
 
-    def _prepare(self, report: Report, stack: ExitStack) -> None:
+    def _prepare(self, report: Report, stack: ExitStack) -> TrainingLoop:
+        """Loads the model, reads the clip and the text, attaches what learns until `stack` ends."""
         s, model = self.settings, self.model
         stack.enter_context(uncompiled(model.network))
         with torch.no_grad():
-            clip = _encoded(model, self._images, self._source)
+            clip = encoded(model, self._images, self._source)
         window = min(s.window, clip.shape[2])
-        memory = _bytes(model, s, window, *clip.shape[-2:])
+        memory = step_bytes(model, s, window, *clip.shape[-2:])
         announce(
             report,
             STAGE,
@@ -185,9 +136,9 @@ class MotionTraining:
             f"{clip.shape[-2]}, about {gigabytes(memory)} beside the weights",
         )
         device = model.unet.load(memory)
-        _thaw(model.network)
+        thaw(model.network)
         self._place, self._window = device, window
-        self._dtype, self._autocast = _precision(model.unet, device, s.mixed_precision)
+        self._dtype, self._autocast = precision(model.unet, device, s.mixed_precision)
         self._clip = clip.to(device)
         with torch.no_grad(), self._cast():
             words = (
@@ -200,50 +151,58 @@ class MotionTraining:
         self._alphas = make_scheduler(model.scheduler_config).alphas_cumprod.to(
             device, torch.float32
         )
-        self._temporal = Adapters(
-            temporal_layers(model.network, s.targets), s.rank, self._source, device
+        loop = self._attach(stack)
+        if s.gradient_checkpointing:
+            stack.enter_context(checkpointed(model.network))
+        return loop
+
+    def _attach(self, stack: ExitStack) -> TrainingLoop:
+        """Sets adapters beside the network's layers, and a loop that trains the temporal ones."""
+        s, network = self.settings, self.model.network
+        layers = temporal_layers(network, s.targets)
+        self._temporal = Adapters(layers, s.rank, self._source, device=self._place)
+        loop = TrainingLoop(
+            STAGE,
+            _optimiser(self._temporal, s.learning_rate),
+            self._temporal.average,
+            source=self._source,
+            clip=_CLIP_NORM,
         )
-        self._optimiser = _optimiser(self._temporal, s.learning_rate)
         stack.enter_context(self._temporal.attached())
         self._spatial = None
         if s.objective == "motion":
-            self._spatial = Adapters(spatial_layers(model.network), s.rank, self._source, device)
+            layers = spatial_layers(network)
+            self._spatial = Adapters(layers, s.rank, self._source, device=self._place)
             self._spatial_optimiser = _optimiser(self._spatial, s.learning_rate)
             stack.enter_context(self._spatial.attached())
-        if s.gradient_checkpointing:
-            stack.enter_context(checkpointed(model.network))
+        return loop
 
-    def _step(self, step: int) -> float:
+    def _rate(self, step: int, part: float = 0.0) -> float:
+        return self.settings.learning_rate * warm_up(step, _WARM_UP)
+
+    def _step_loss(self, step: int) -> Tensor:
+        """The temporal path's loss; the spatial one has learned its own step when this returns."""
         clip, words = self._draw_window(), self._words[0]
         if self.settings.recolour and self._chance() < self.settings.recolour:
             clip, words = recoloured(clip, self._source), self._words[1]
         if self._spatial is not None:
-            if not self._learn_looks(clip, words, step):
-                return math.nan
+            self._learn_looks(clip, words, step)
             self._spatial.active, self._spatial.learning = self._chance() >= _SPATIAL_DROP, False
-        loss = self._loss(clip, words, self.settings.objective)
-        if not _descend(
-            self._optimiser, loss, self.settings.learning_rate * min(1.0, step / _WARM_UP)
-        ):
-            return math.nan
-        self._temporal.average(step)
-        return float(loss.detach())
+        return self._loss(clip, words, self.settings.objective)
 
-    def _learn_looks(self, clip: Tensor, words: TextStates, step: int) -> bool:
+    def _learn_looks(self, clip: Tensor, words: TextStates, step: int) -> None:
         """The spatial path takes up, from single frames, how the clip looks, so that the temporal
         one need not.
         """
         frame = int(torch.randint(clip.shape[2], (), generator=self._source))
         self._temporal.active, self._spatial.active, self._spatial.learning = False, True, True
         loss = self._loss(clip[:, :, frame : frame + 1], words, "plain")
-        learned = _descend(
-            self._spatial_optimiser, loss, self.settings.learning_rate * min(1.0, step / _WARM_UP)
-        )
+        if not descend(self._spatial_optimiser, loss, self._rate(step), clip=_CLIP_NORM):
+            raise DivergedError(STAGE, step)
         self._temporal.active = True
-        return learned
 
     def _loss(self, clip: Tensor, words: TextStates, objective: str) -> Tensor:
-        timesteps = self._draw_timesteps(len(clip), *clip.shape[-2:])
+        timesteps, size = self._draw_timesteps(clip), clip.shape[-2:]
         noise = randn(clip.shape, self._source, self._place)
         alpha = self._alphas[timesteps].view(-1, 1, 1, 1, 1)
         noisy = alpha.sqrt() * clip + (1 - alpha).sqrt() * noise
@@ -254,25 +213,18 @@ class MotionTraining:
         with self._cast():
             predicted = self.model.network(noisy.to(self._dtype), timesteps, words, labels)
         losses = OBJECTIVES[objective](predicted[:, : clip.shape[1]].float(), noise, self._source)
-        return (losses * self._weights(alpha.flatten(), *clip.shape[-2:])).mean()
+        weights = loss_weights(alpha.flatten(), self.settings.timesteps, size)
+        return (losses * weights).mean()
 
     def _low_resolution(self, clip: Tensor) -> tuple[Tensor, Tensor]:
         """What super-resolution enlarges to get the clip, and its noise levels."""
         height, width = clip.shape[-2:]
         small = F.avg_pool3d(clip, (1, SCALE, SCALE))
-        levels = torch.randint(_NOISE_LEVELS, (len(clip),), generator=self._source)
+        levels = draw_low_resolution_levels(len(clip), self._source)
         noise = randn(clip.shape, self._source, self._place)
         first = clip[:, :, :1] if self._chance() < _CHAINED else None
         enlarged = resize_bilinear(small, height, width)
         return low_resolution(self.model, enlarged, noise, levels, first), levels.to(self._place)
-
-    def _weights(self, alpha: Tensor, height: int, width: int) -> Tensor:
-        """What each clip's loss counts. Unweighted, the highest noise, where motion is decided,
-        would hardly count.
-        """
-        if self.settings.timesteps == "even":
-            return torch.ones_like(alpha)
-        return 0.1 / (alpha * (height * width / 16**2) + 0.01)
 
     def _cast(self) -> torch.autocast:
         return torch.autocast(self._place.type, torch.bfloat16, enabled=self._autocast)
@@ -282,16 +234,11 @@ class MotionTraining:
         starts = torch.randint(room, (self.settings.batch_size,), generator=self._source).tolist()
         return torch.cat([self._clip[:, :, start : start + self._window] for start in starts])
 
-    def _draw_timesteps(self, count: int, height: int, width: int) -> Tensor:
+    def _draw_timesteps(self, clip: Tensor) -> Tensor:
         limit = _EXPERT_STEPS if self.model.kind == LATENT_EXPERT else len(self._alphas)
-        drawn = torch.randint(limit, (count,), generator=self._source)
-        if self.settings.timesteps == "motion":
-            decisive = decisive_timesteps(
-                self._alphas[:limit].cpu(), height, width, torch.rand(count, generator=self._source)
-            )
-            drawn = torch.where(
-                torch.rand(count, generator=self._source) < _DECISIVE, decisive, drawn
-            )
+        alphas, choice = self._alphas[:limit].cpu(), self.settings.timesteps
+        size = clip.shape[-2:]
+        drawn = draw_timesteps(alphas, len(clip), choice, size=size, source=self._source)
         return drawn.to(self._place)
 
     def _chance(self) -> float:
@@ -316,12 +263,6 @@ class MotionTraining:
             seed=self.settings.seed,
         )
         return keyframes(self.model, *self.sample, settings).clamp(0, 1)
-
-
-def _bytes(model: Show1Model, s: TrainSettings, window: int, height: int, width: int) -> int:
-    """Estimated memory of a training step beside the weights."""
-    once = unet_bytes(model.network.config, s.batch_size, window, height, width, model.unet.dtype)
-    return once * (_KEPT if s.gradient_checkpointing else _KEPT_ALL)
 
 
 def _check(model: Show1Model, s: TrainSettings) -> None:
@@ -352,156 +293,6 @@ def _check(model: Show1Model, s: TrainSettings) -> None:
         )
 
 
-def _frames(model: Show1Model, images: Tensor, s: TrainSettings) -> Tensor:
-    """The clip's frames to train on, (1, 3, F, H, W) in [-1, 1], at the training size."""
-    rgb, _ = split_alpha(images)
-    video = to_model(rgb[:: s.frame_step], _CPU)
-    if video.shape[2] < 2:
-        raise InputError(
-            f"{STAGE}: 'images' has {len(rgb)} frames, {video.shape[2]} at a 'frame_step' of "
-            f"{s.frame_step}; a motion needs at least 2"
-        )
-    size = _training_size(model, *video.shape[-2:], s.width, s.height)
-    check_result(STAGE, video.shape[2], *size, 3)
-    _check_memory(model, s, min(s.window, video.shape[2]), size)
-    return cover(video, *size)
-
-
-def _check_memory(model: Show1Model, s: TrainSettings, window: int, size: tuple[int, int]) -> None:
-    """InputError, with what fits, if the device cannot hold a training step."""
-    factor = VaeCodec(model.vae).factor if model.kind == LATENT_EXPERT else 1
-    height, width = (side // factor for side in size)
-    has = model.unet.memory()
-
-    def needs(frames: int) -> int:
-        return _bytes(model, replace(s, batch_size=1), frames, height, width)
-
-    total = _bytes(model, s, window, height, width)
-    if total > has:
-        frames = largest(window, lambda frames: needs(frames) <= has)
-        what = (
-            f"a window of {frames} at a 'batch_size' of 1 fits"
-            if frames >= 2
-            else "no window of this size fits: train smaller ('width', 'height')"
-        )
-        raise InputError(
-            f"{STAGE}: windows of {window} frames of {size[1]}x{size[0]}, "
-            f"{s.batch_size} at a time, need "
-            f"about {gigabytes(total)} beside the weights, and the device has "
-            f"{gigabytes(has)}; {what}"
-        )
-
-
-def _training_size(
-    model: Show1Model, height: int, width: int, asked_width: int, asked_height: int
-) -> tuple[int, int]:
-    """(height, width) the model can take: as asked, or the clip's aspect with the model's own
-    longer side.
-    """
-    multiple, factor = model.network.size_multiple, 1
-    if model.kind == LATENT_EXPERT:
-        factor = VaeCodec(model.vae).factor
-    longer = (model.network.config.get("sample_size") or 64) * factor
-    scale = longer / max(height, width)
-    multiple = max(multiple, 1) * factor
-    sides = asked_height or height * scale, asked_width or width * scale
-    return tuple(max(multiple, round(side / multiple) * multiple) for side in sides)
-
-
-def _encoded(model: Show1Model, video: Tensor, source: torch.Generator) -> Tensor:
-    """What the model is trained on: the pixels, or the latent expert's latents of them."""
-    if model.kind != LATENT_EXPERT:
-        return video
-    return VaeCodec(model.vae).encode(lambda part: video[:, :, part], video.shape[2], source)
-
-
-def recoloured(clips: Tensor, source: torch.Generator) -> Tensor:
-    """Clips (B, 3, F, H, W) in [-1, 1], each with its colour channels shuffled and, every other
-    one, inverted.
-    """
-    return torch.stack(
-        [
-            clip[torch.randperm(3, generator=source)]
-            * (1 - 2 * int(torch.randint(2, (), generator=source)))
-            for clip in clips
-        ]
-    )
-
-
-def decisive_timesteps(alphas: Tensor, height: int, width: int, where: Tensor) -> Tensor:
-    """Timesteps where the motion of a clip of that size is decided, from the least noisy (`where`
-    0) to the most (1).
-
-    That is where the signal of a whole frame rises out of its noise: on show1-micro at signal
-    levels of 0.3 down to 0.04 for 16x16 pixels, evenly in their logarithm; more pixels show the
-    same at lower levels.
-    """
-    high, low = (level * 16 / math.sqrt(height * width) for level in (0.3, 0.04))
-    wanted = (
-        min(high, 0.9) * (low / min(high, 0.9)) ** where
-        if low < 0.9
-        else torch.full_like(where, 0.9)
-    )
-    steps = torch.searchsorted(-alphas.sqrt().contiguous(), -wanted.contiguous())
-    return steps.clamp(max=len(alphas) - 1)
-
-
-def _precision(handle: Handle, device: torch.device, mixed: bool) -> tuple[torch.dtype, bool]:
-    """What the network is fed, and whether its layers are autocast to bfloat16. Gradients vanish in
-    float16, so such models are fed bfloat16 (or float32) where their layers cast, as the host's do.
-    """
-    if handle.dtype == torch.float32:
-        return torch.float32, mixed and device.type != "cpu"  # measured: no faster on a CPU
-    if handle.dtype == torch.bfloat16:
-        return torch.bfloat16, False
-    if not handle.castable:
-        raise InputError(
-            f"{STAGE}: the model is in float16, in which gradients vanish; load it in bf16 or fp32"
-        )
-    bfloat16 = mixed and (device.type != "cuda" or torch.cuda.is_bf16_supported())
-    return (torch.bfloat16 if bfloat16 else torch.float32), False
-
-
-def _thaw(network: nn.Module) -> None:
-    """Weights made in inference mode cannot take part in training: each is replaced by a plain
-    copy.
-    """
-    for module in network.modules():
-        for name, weight in module._parameters.items():
-            if weight is not None and weight.is_inference():
-                module._parameters[name] = nn.Parameter(
-                    weight.detach().clone(), requires_grad=False
-                )
-
-
 def _optimiser(adapters: Adapters, learning_rate: float) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(adapters.parameters, lr=learning_rate, weight_decay=_WEIGHT_DECAY)
-
-
-def _descend(optimiser: torch.optim.Optimizer, loss: Tensor, learning_rate: float) -> bool:
-    """One step; False, and nothing changed, if the loss or its slope is not finite."""
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    steepness = [loss.detach()]
-    for group in optimiser.param_groups:
-        group["lr"] = learning_rate
-        steepness.append(nn.utils.clip_grad_norm_(group["params"], _CLIP_NORM))
-    if not bool(torch.stack(steepness).isfinite().all()):
-        return False
-    optimiser.step()
-    return True
-
-
-@contextmanager
-def checkpointed(network: nn.Module) -> Iterator[None]:
-    """Layers keep their inputs only and are computed again on the way back, for as long as the
-    context lasts.
-    """
-    blocks = [*network.down_blocks, network.mid_block, *network.up_blocks]
-    for block in blocks:
-        block.layer = partial(checkpoint, block.layer, use_reentrant=False)
-    try:
-        yield
-    finally:
-        for block in blocks:
-            del block.layer
+    parameters = list(adapters.parameters.values())
+    return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=_WEIGHT_DECAY)

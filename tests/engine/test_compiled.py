@@ -16,7 +16,8 @@ from show1_engine.models.bundle import Show1Model
 from show1_engine.models.compiled import compile_network, uncompiled
 from show1_engine.runtime import PlainRuntime
 from show1_engine.stages.keyframes import KeyframeSettings, keyframes
-from show1_engine.training.motion import MotionTraining, TrainSettings
+from show1_engine.training.motion import MotionTraining
+from show1_engine.training.settings import TrainSettings
 
 TEXT = torch.randn(2, 77, 64, generator=torch.Generator().manual_seed(1))
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from show1_engine.__main__ import main
 from show1_engine.bundled import WEIGHTS
-from show1_engine.errors import InputError, ModelKindError
+from show1_engine.errors import InputError, ModelKindError, ResultError
 from show1_engine.frames import to_model
 from show1_engine.loading import load_model
 from show1_engine.lora.formats import lora_from, spelled
@@ -25,13 +25,11 @@ from show1_engine.sampling.loop import denoise
 from show1_engine.sampling.schedules import Schedule
 from show1_engine.stages.keyframes import KeyframeSettings, keyframes
 from show1_engine.training.adapters import Adapters
-from show1_engine.training.motion import (
-    MotionTraining,
-    TrainSettings,
-    decisive_timesteps,
-    recoloured,
-)
+from show1_engine.training.clip import recoloured
+from show1_engine.training.motion import MotionTraining
+from show1_engine.training.noise_levels import decisive_timesteps
 from show1_engine.training.objectives import OBJECTIVES, debiased, frame_difference
+from show1_engine.training.settings import TrainSettings
 from show1_engine.video import write_mp4
 from show1_micro.motions import clip as moving
 from show1_micro.world import Scene
@@ -157,7 +155,7 @@ def test_what_is_learned_is_averaged():
     up, found = adapters.pairs["layer"][0], []
     for step, value in enumerate([1.0] + [3.0] * 400, 1):
         up.data.fill_(value)
-        adapters.average(step)
+        adapters.average.update(step)
         found.append(float(adapters.learned()["layer.weight"].up.mean()))
     assert 0.5 < found[0] < 1 and found == sorted(found)
     assert 1 < found[1] < 3 and found[-1] == pytest.approx(3, abs=0.01)
@@ -232,6 +230,24 @@ def test_stopped_in_the_middle_keeps_what_is_learned():
     assert len(training.losses) == 2
     assert any(change.up.abs().sum() > 0 for change in training.lora.changes.values())
     assert torch.equal(frames(model()), before)  # nothing stays attached to the network
+
+
+def test_what_was_learned_before_a_loss_that_is_not_finite_goes_on():
+    """A rate this high overflows float32 after some steps."""
+    training = trained(objective="plain", learning_rate=1e30, steps=9)
+    done = len(training.losses)
+    assert 0 < done < 9 and f"stopped at step {done + 1} of 9" in training.stopped
+    assert all(map(math.isfinite, training.losses))
+    assert all(change.up.isfinite().all() for change in training.lora.changes.values())
+
+
+def test_a_first_step_that_is_not_finite_is_an_error():
+    broken = load_model(WEIGHTS / "show-1-base", PlainRuntime())
+    broken.unet.load(0)
+    broken.network.conv_in.weight.data.fill_(float("inf"))
+    training = MotionTraining(broken, CLIP, TEXT[:1], QUICK)
+    with pytest.raises(ResultError, match="the loss of the first step is NaN or infinite; lower"):
+        training.run()
 
 
 def test_samples_while_training():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from show1_engine.models.layers import TemporalConv
+from show1_engine.training.loop import load_state, save_state
 from show1_micro import vocabulary
 from show1_micro.batches import (
     LatentPool,
@@ -16,11 +17,13 @@ from show1_micro.batches import (
     pixel_sr_clips,
     sr_condition,
 )
+from show1_micro.codec import VaeTraining
 from show1_micro.configs import FRAMES, KEYFRAME_SIZE, REPOSITORIES, SR_SIZE, unet_config
 from show1_micro.diffusion import cosine_alphas, linear_alphas, loss_weight
 from show1_micro.initial import clock_readings, initial_unet, wind_clock
+from show1_micro.stills import spatial_only
 from show1_micro.text import Captions
-from show1_micro.train import Trainer, batch_loss, spatial_only
+from show1_micro.train import Trainer, batch_loss
 from show1_micro.untrained import write_untrained
 
 
@@ -188,13 +191,14 @@ def test_training_lowers_the_loss_and_resumes(tmp_path, read):
     with torch.no_grad():
         before = batch_loss(trainer.unet, batch)
     for _ in range(6):
-        trainer._step(1.0)
+        trainer.loop.step(trainer.loss, trainer.rate)
     trainer.save()
     again = Trainer("keyframes", tmp_path / "keyframes")
     assert again.counters == trainer.counters
     with torch.no_grad():
         assert batch_loss(trainer.unet, batch) < before
-    assert trainer._step(1.0) == pytest.approx(again._step(1.0), rel=1e-3)
+    one, other = (run.loop.step(run.loss, run.rate) for run in (trainer, again))
+    assert one == pytest.approx(other, rel=1e-3)
     for one, other in zip(trainer.unet.parameters(), again.unet.parameters(), strict=True):
         assert torch.allclose(one, other, atol=1e-4)
 
@@ -239,3 +243,31 @@ def test_a_run_ends_after_its_steps(tmp_path):
     trainer.report = lambda: None  # sampling a sheet takes longer than the steps
     trainer.train(minutes=60, steps=2, anneal=True, show=shown.append)
     assert trainer.counters["step"] == 2 and len(shown) == 2 and "min left" in shown[0]
+
+
+def numbered(state):
+    """As torch's own optimisers write their state, which the VAE's once was."""
+    return {"state": dict(enumerate(state["optimiser"].values())), "param_groups": []}
+
+
+@pytest.mark.parametrize("network", ["unet", "vae"])
+def test_a_folder_of_an_earlier_version_is_continued(network, tmp_path):
+    def training(folder):
+        return VaeTraining(folder) if network == "vae" else Trainer("keyframes", folder)
+
+    first = training(tmp_path / "now")
+    first.loop.step(first.loss, first.rate)
+    first.save()
+    state = load_state(tmp_path / "now" / "state.pt")
+    state[network] = state.pop("weights")
+    if network == "vae":
+        state["optimiser"] = numbered(state)
+    save_state(tmp_path / "earlier" / "state.pt", state)
+    again = training(tmp_path / "earlier")
+    now, then = again.loop.state(), first.loop.state()
+    assert now["counters"] == then["counters"]
+    assert now["optimiser"].keys() == then["optimiser"].keys()
+    for part in ("weights", "mean"):
+        assert all(torch.equal(now[part][key], value) for key, value in then[part].items())
+    for name, moments in then["optimiser"].items():
+        assert all(torch.equal(now["optimiser"][name][key], moments[key]) for key in moments)

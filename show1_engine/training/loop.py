@@ -1,0 +1,213 @@
+"""The one training loop: a clipped step down the gradient, the learning rate's course, a running
+average of what learns, a state to go on from. Its owner draws batches and says what a loss is.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from ..errors import CheckpointError, DivergedError
+
+Parameters = dict[str, nn.Parameter]
+Loss = Callable[[int], Tensor]  # number of the step, from 1 -> a scalar
+Rate = Callable[[int, float], float]  # number of the step, share of the run behind it, 0 to 1
+Reported = Callable[[float, float], None]  # loss of the step, share of the run behind its start
+
+
+def warm_up(step: int, steps: int) -> float:
+    """Factor of the learning rate at a step, from 1: it rises evenly until it is 1 at `steps`."""
+    return min(1.0, step / steps)
+
+
+def annealed(part: float) -> float:
+    """Factor of the learning rate with a share (0 to 1) of the run done: it falls evenly to 0."""
+    return 1 - part
+
+
+def descend(optimiser: torch.optim.Optimizer, loss: Tensor, rate: float, clip: float) -> bool:
+    """One step at a learning rate, with each group's gradient cut to the length `clip`; False, and
+    nothing changed, if the loss or its slope is not finite.
+    """
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    steepness = [loss.detach()]
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+        steepness.append(nn.utils.clip_grad_norm_(group["params"], clip))
+    if not bool(torch.stack(steepness).isfinite().all()):
+        return False
+    optimiser.step()
+    return True
+
+
+class WeightAverage:
+    """Running average of what learns: smoother than the weights of any one step.
+
+    Args:
+        parameters: what is averaged, by name; `mean` has a copy of each, of the same shape.
+        most: share of the average that a late step keeps, 0 to 1.
+        delay: early steps keep less, step / (step + delay), so that the start is soon forgotten.
+        ahead: steps that count as done before the first.
+    """
+
+    def __init__(self, parameters: Parameters, most: float, delay: int, *, ahead: int = 0):
+        self.parameters, self.most, self.delay, self.ahead = parameters, most, delay, ahead
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin from the parameters as they are."""
+        self.mean = {name: value.detach().clone() for name, value in self.parameters.items()}
+
+    def update(self, step: int) -> None:
+        """To be called after each step, with its number from 1."""
+        done = step + self.ahead
+        keep = min(self.most, done / (done + self.delay))
+        means = [self.mean[name] for name in self.parameters]
+        values = [value.detach() for value in self.parameters.values()]
+        torch._foreach_lerp_(means, values, 1 - keep)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The parameters have their averages for values, for as long as the context lasts."""
+        current = {name: value.detach().clone() for name, value in self.parameters.items()}
+        _fill(self.parameters, self.mean)
+        try:
+            yield
+        finally:
+            _fill(self.parameters, current)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a run goes on: until its steps or its minutes of wall clock are over, whichever is
+    sooner. None: no such end.
+    """
+
+    steps: int | None = None
+    minutes: float | None = None
+
+    def part(self, steps: int, seconds: float) -> float:
+        """Share of the run that is behind it; 1 or more: it is over."""
+        parts = [0.0]
+        if self.steps is not None:
+            parts.append(steps / self.steps if self.steps > 0 else 1.0)
+        if self.minutes is not None:
+            parts.append(seconds / (self.minutes * 60) if self.minutes > 0 else 1.0)
+        return max(parts)
+
+
+class TrainingLoop:
+    """Steps, counts and reports; what it holds is all that a later run needs to go on.
+
+    Args:
+        name: of the training, for errors.
+        optimiser: over the parameters that `average` names.
+        source: random numbers that the owner draws batches and noise from.
+        clip: longest gradient.
+        counters: what the owner counts beside "step" and "seconds".
+    """
+
+    def __init__(
+        self,
+        name: str,
+        optimiser: torch.optim.Optimizer,
+        average: WeightAverage,
+        *,
+        source: Generator,
+        clip: float = 1.0,
+        counters: dict[str, float] | None = None,
+    ):
+        self.name, self.optimiser, self.average = name, optimiser, average
+        self.source, self.clip = source, clip
+        self.counters: dict[str, float] = {"step": 0, "seconds": 0.0, **(counters or {})}
+
+    def run(self, loss: Loss, rate: Rate, budget: Budget, report: Reported) -> None:
+        """Steps until the budget is spent; `report` is called after every one, and may raise to
+        end the run.
+
+        Raises:
+            DivergedError: a loss or its slope is not finite. That step has changed nothing.
+        """
+        start, first = time.monotonic(), self.counters["step"]
+        while (part := budget.part(self.counters["step"] - first, time.monotonic() - start)) < 1:
+            began = time.monotonic()
+            value = self.step(loss, rate, part)
+            self.counters["seconds"] += time.monotonic() - began
+            report(value, part)
+
+    def step(self, loss: Loss, rate: Rate, part: float = 0.0) -> float:
+        """One step, and its loss; see `run`."""
+        step = int(self.counters["step"]) + 1
+        found = loss(step)
+        if not descend(self.optimiser, found, rate(step, part), clip=self.clip):
+            raise DivergedError(self.name, step)
+        self.average.update(step)
+        self.counters["step"] = step
+        return float(found.detach())
+
+    def state(self) -> dict[str, Any]:
+        """Weights, their average, the optimiser's moments by the names of the parameters (its own
+        numbering changes with their order), random numbers and counters; for `save_state`.
+        """
+        named = self.average.parameters
+        moments = self.optimiser.state
+        return {
+            "weights": {name: value.detach() for name, value in named.items()},
+            "mean": self.average.mean,
+            "optimiser": {
+                name: moments[value] for name, value in named.items() if value in moments
+            },
+            "generator": self.source.get_state(),
+            "counters": self.counters,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`: the next steps are those that would have followed it.
+
+        Raises:
+            CheckpointError: the state is of a training of other parameters.
+        """
+        named = self.average.parameters
+        if not named.keys() == state["weights"].keys() == state["mean"].keys():
+            raise CheckpointError(
+                f"{self.name}: the saved state is of a network with other layers; give another "
+                "folder, or remove the state to begin anew"
+            )
+        _fill(named, state["weights"])
+        self.average.mean = dict(state["mean"])
+        self.counters.update(state["counters"])
+        moments = {named[name]: dict(found) for name, found in state["optimiser"].items()}
+        self.optimiser.state.update(moments)
+        self.source.set_state(state["generator"])
+
+
+def save_state(file: Path, state: dict[str, Any]) -> None:
+    """Write a state of tensors, numbers and texts. The file has the earlier state, whole, until it
+    has the new one; folders are made.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(".part")
+    with part.open("wb") as stream:
+        torch.save(state, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(file)
+
+
+def load_state(file: Path) -> dict[str, Any]:
+    """A state that `save_state` wrote; nothing in the file is executed."""
+    return torch.load(file, weights_only=True)
+
+
+def _fill(parameters: Parameters, values: dict[str, Tensor]) -> None:
+    """Copies values into parameters, in place; both have the same names."""
+    with torch.no_grad():
+        for name, value in values.items():
+            parameters[name].copy_(value)
