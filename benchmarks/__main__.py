@@ -73,11 +73,13 @@ def _bench(args: argparse.Namespace) -> int:
     from . import bench, gpu
 
     if args.gpu:
-        results = gpu.run(args.device, args.limits, args.comfyui, args.dtype, args.peak_tflops)
+        results = gpu.run(
+            args.device, args.limits, args.comfyui, dtype=args.dtype, peak_tflops=args.peak_tflops
+        )
         page = bench.write(results, args.out, gpu.markdown)
     else:
         page = bench.write(
-            bench.run(args.repeats, not args.no_full_size, _say, args.compile), args.out
+            bench.run(args.repeats, not args.no_full_size, _say, compiled=args.compile), args.out
         )
     print(page.read_text("utf-8"))
     return 0

@@ -163,9 +163,9 @@ class _MicroStage:
             judge.models[self.kind].network.mid_block, "fused_attention"
         ):
             return one_by_one(
-                lambda pair: judge.run(self.kind, self.scene, pair, 0, **changes), self.images
+                lambda pair: judge.run(self.kind, self.scene, pair, seed=0, **changes), self.images
             )
-        return judge.run(self.kind, self.scene, self.images, 0, **changes)
+        return judge.run(self.kind, self.scene, self.images, seed=0, **changes)
 
     def counted(self, variant: Callable[[], Tensor]) -> tuple[Tensor, int]:
         """A variant's frames, and how many videos went through our UNet for them."""

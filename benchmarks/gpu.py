@@ -160,7 +160,7 @@ def _stage(
     hook = model.network.register_forward_pre_hook(
         lambda net, args: counted.append(tuple(args[0].shape))
     )
-    out, row = meter.measure(lambda: _STAGES[model.kind](work, model, images, first))
+    out, row = meter.measure(lambda: _STAGES[model.kind](work, model, images, first=first))
     hook.remove()
     evaluations = sum(shape[0] for shape in counted)
     return out, row | {"evaluations": evaluations, "flops": _flops(work.unets[model.kind], counted)}
@@ -331,8 +331,8 @@ def measure(
             "limit GB": limit,
             "weights": dtype,
             "manager": "ComfyUI" if comfyui else "plain torch",
-            "reference": cascade(work, runtime, place, dtype),
-            "fast": cascade(work.with_preset("fast"), runtime, place, dtype),
+            "reference": cascade(work, runtime, place, dtype=dtype),
+            "fast": cascade(work.with_preset("fast"), runtime, place, dtype=dtype),
         }
     if baseline:
         result["against the baseline"] = against_baseline(work, place, _compute(place))
@@ -460,7 +460,12 @@ def main() -> None:
     print(
         json.dumps(
             measure(
-                Workload(), args.device, args.limit, args.comfyui, args.dtype, args.limit is None
+                Workload(),
+                args.device,
+                args.limit,
+                comfyui=args.comfyui,
+                dtype=args.dtype,
+                baseline=args.limit is None,
             )
         )
     )

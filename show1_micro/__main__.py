@@ -37,6 +37,21 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m show1_micro", description="train or evaluate the bundled tiny cascade"
     )
     commands = parser.add_subparsers(dest="micro_command", required=True)
+    _add_training(commands)
+    _add_judging(commands)
+    _add_ablation(commands)
+    _add_trials(commands)
+    untrained = commands.add_parser(
+        "untrained", help="write a cascade of the same architecture with random weights"
+    )
+    untrained.add_argument("target", type=Path)
+    untrained.add_argument("--seed", type=int, default=0)
+    untrained.set_defaults(func=_untrained)
+    return parser
+
+
+def _add_training(commands: argparse._SubParsersAction) -> None:
+    """train and export."""
     train = commands.add_parser("train", help="train one stage, or continue its training")
     train.add_argument(
         "stage",
@@ -63,6 +78,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--threads", type=int, default=1)
     train.set_defaults(func=_train)
+    export = commands.add_parser("export", help="write trained stages as model folders")
+    export.add_argument("stages", nargs="+", choices=STAGES)
+    export.add_argument("--runs", type=Path, default=RUNS)
+    export.add_argument("--target", type=Path, help="instead of the bundled cascade's folder")
+    export.set_defaults(func=_export)
+
+
+def _add_judging(commands: argparse._SubParsersAction) -> None:
+    """evaluate."""
     judge = commands.add_parser(
         "evaluate", help="judge the cascade with its recogniser and against drawn truth"
     )
@@ -74,11 +98,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     judge.add_argument("--threads", type=int, default=1)
     judge.set_defaults(func=_evaluate)
-    export = commands.add_parser("export", help="write trained stages as model folders")
-    export.add_argument("stages", nargs="+", choices=STAGES)
-    export.add_argument("--runs", type=Path, default=RUNS)
-    export.add_argument("--target", type=Path, help="instead of the bundled cascade's folder")
-    export.set_defaults(func=_export)
+
+
+def _add_ablation(commands: argparse._SubParsersAction) -> None:
+    """ablate."""
     ablate = commands.add_parser(
         "ablate", help="the paper's ablations in miniature; trains the experts it compares"
     )
@@ -94,6 +117,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     ablate.add_argument("--threads", type=int, default=1)
     ablate.set_defaults(func=_ablate)
+
+
+def _add_trials(commands: argparse._SubParsersAction) -> None:
+    """motion and style."""
     motion = commands.add_parser(
         "motion", help="the proof of motion LoRAs: an unseen motion learned from one clip"
     )
@@ -111,13 +138,6 @@ def _parser() -> argparse.ArgumentParser:
     style.add_argument("--texture", choices=("plain", "striped", "checkered"), default="striped")
     _add_trial(style, steps=300, batch_size=1)
     style.set_defaults(func=_style)
-    untrained = commands.add_parser(
-        "untrained", help="write a cascade of the same architecture with random weights"
-    )
-    untrained.add_argument("target", type=Path)
-    untrained.add_argument("--seed", type=int, default=0)
-    untrained.set_defaults(func=_untrained)
-    return parser
 
 
 def _add_trial(parser: argparse.ArgumentParser, steps: int, batch_size: int) -> None:

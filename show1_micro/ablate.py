@@ -72,7 +72,7 @@ def ablate(
     """
     judge = Judge(models)
     experts = {
-        (stage, seed): _expert(runs, scratch, stage, seed)
+        (stage, seed): _expert(runs, scratch, stage, seed=seed)
         for seed in range(1, seeds + 1)
         for stage in EXPERTS
     }
@@ -158,7 +158,7 @@ def _all_ways(
 
     def timed(stage: str, images: Tensor | None, **changes: Any) -> tuple[Tensor, float]:
         start = time.perf_counter()
-        frames = judge.run(stage, scene, images, seed, **changes)
+        frames = judge.run(stage, scene, images, seed=seed, **changes)
         return frames, time.perf_counter() - start
 
     small, first = timed(KEYFRAMES, None)
@@ -197,7 +197,7 @@ def _timesteps(
             _note(found, "input", "-", spoil=spoil, made=bad, truth=truth, scene=scene)
             for (stage, seed), expert in experts.items():
                 judge.models[LATENT_EXPERT] = expert
-                made = judge.run(LATENT_EXPERT, scene, bad, judge.seed + index)
+                made = judge.run(LATENT_EXPERT, scene, bad, seed=judge.seed + index)
                 _note(
                     found,
                     EXPERTS[stage],

@@ -24,6 +24,9 @@ _DOWN = {"resnet": "ResnetDownsampleBlock3D", "simple": "SimpleCrossAttnDownBloc
 _UP = {"resnet": "ResnetUpsampleBlock3D", "simple": "SimpleCrossAttnUpBlock3D"}
 
 
+_CLASS = {"_class_name": "UNet3DConditionModel", "_diffusers_version": VERSION}
+
+
 def pixel_unet(
     in_channels: int,
     widths: tuple[int, ...],
@@ -36,8 +39,7 @@ def pixel_unet(
     "simple".
     """
     return {
-        "_class_name": "UNet3DConditionModel",
-        "_diffusers_version": VERSION,
+        **_CLASS,
         "act_fn": "gelu",
         "addition_embed_type": "text",
         "addition_embed_type_num_heads": 4,
@@ -47,8 +49,7 @@ def pixel_unet(
         "center_input_sample": False,
         "class_embed_type": None,
         "class_embeddings_concat": False,
-        "conv_in_kernel": 3,
-        "conv_out_kernel": 3,
+        **dict.fromkeys(("conv_in_kernel", "conv_out_kernel"), 3),
         "cross_attention_dim": TEXT_WIDTH,
         "cross_attention_norm": "group_norm",
         "down_block_types": [_DOWN[kind] for kind in kinds],

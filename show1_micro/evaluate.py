@@ -75,7 +75,7 @@ class Judge:
     ) -> Tensor:
         """One stage with its template's settings, timed."""
         with self._timed(stage):
-            return _RUN[stage](self, scene, images, seed, changes)
+            return _RUN[stage](self, scene, images, seed=seed, changes=changes)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -175,7 +175,7 @@ def _cascade(
         for stage in stages:
             if stage in (PIXEL_SR, LATENT_EXPERT) and index >= slow:
                 break
-            images = judge.run(stage, scene, images, judge.seed + index)
+            images = judge.run(stage, scene, images, seed=judge.seed + index)
             readings[stage].append(read_clip(images))
         progress(f"cascade {index + 1}/{clips}")
     return {
@@ -193,7 +193,9 @@ def _keyframe_accuracy(
     assert all(map(is_held_out, scenes)) == held_out
     readings = []
     for index, scene in enumerate(scenes):
-        readings.append(read_clip(judge.run(KEYFRAMES, scene, None, judge.seed + 5000 + index)))
+        readings.append(
+            read_clip(judge.run(KEYFRAMES, scene, None, seed=judge.seed + 5000 + index))
+        )
         progress(f"unseen combinations {index + 1}/{count}")
     return _shares(readings, scenes, ATTRIBUTES)
 
@@ -215,7 +217,7 @@ def _interpolation_truth(judge: Judge, count: int, progress: Progress) -> dict[s
     rows = []
     for index, scene in enumerate(judge.scenes(count, 2, travel=_FAST)):
         truth = drawn(scene, frame_times(5), KEYFRAME_SIZE)
-        made = judge.run(INTERPOLATION, scene, truth[[0, -1]], judge.seed + index)
+        made = judge.run(INTERPOLATION, scene, truth[[0, -1]], seed=judge.seed + index)
         share = torch.linspace(0, 1, 5).view(-1, 1, 1, 1)
         linear = truth[:1] * (1 - share) + truth[-1:] * share
         kept = read_clip(made).motion == scene.motion
@@ -232,7 +234,7 @@ def _pixel_sr_truth(judge: Judge, count: int, progress: Progress) -> dict[str, f
     for index, scene in enumerate(judge.scenes(count, 3)):
         times = frame_times(FRAMES) * 0.25
         truth, low = drawn(scene, times, SR_SIZE), drawn(scene, times, KEYFRAME_SIZE)
-        made = judge.run(PIXEL_SR, scene, low, judge.seed + index)
+        made = judge.run(PIXEL_SR, scene, low, seed=judge.seed + index)
         plain = resized(low, SR_SIZE)
         rows.append(
             [*_both(made, truth), *_both(plain, truth), read_clip(made).texture == scene.texture]
@@ -250,7 +252,7 @@ def _expert_truth(judge: Judge, count: int, progress: Progress) -> dict[str, Any
         truth = drawn(scene, frame_times(FRAMES) * 0.25, SR_SIZE)
         for name, spoil in SPOIL.items():
             bad = spoil(truth, torch.Generator().manual_seed(judge.seed + index))
-            made = judge.run(LATENT_EXPERT, scene, bad, judge.seed + index)
+            made = judge.run(LATENT_EXPERT, scene, bad, seed=judge.seed + index)
             good, before = _both(made, truth), _both(bad, truth)
             rows[name].append([*good, *before, good[0] > before[0]])
         progress(f"expert {index + 1}/{count}")

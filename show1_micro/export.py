@@ -34,7 +34,7 @@ def write_stage(
     latent expert only.
     """
     folder = target / configs.REPOSITORIES[kind]
-    _component(folder / "unet", configs.unet_config(kind), unet, _UNET_FILE)
+    _component(folder / "unet", configs.unet_config(kind), unet, file=_UNET_FILE)
     _write_json(folder / "scheduler" / "scheduler_config.json", configs.scheduler_config(kind))
     _write_json(folder / "model_index.json", configs.model_index(kind))
     if kind == "keyframes":
@@ -42,7 +42,7 @@ def write_stage(
             folder / "text_encoder",
             configs.t5_config(),
             _without_duplicate(t5_weights()),
-            "model.safetensors",
+            file="model.safetensors",
         )
         write_t5_tokenizer(folder / "tokenizer")
     if kind == "pixel_sr":
@@ -50,9 +50,9 @@ def write_stage(
             folder / "image_noising_scheduler" / "scheduler_config.json", configs.noising_config()
         )
     if kind == "latent_expert":
-        _component(folder / "vae", configs.vae_config(scaling), vae or {}, _UNET_FILE)
+        _component(folder / "vae", configs.vae_config(scaling), vae or {}, file=_UNET_FILE)
         _component(
-            folder / "text_encoder", configs.clip_config(), clip_weights(), "model.safetensors"
+            folder / "text_encoder", configs.clip_config(), clip_weights(), file="model.safetensors"
         )
         write_clip_tokenizer(folder / "tokenizer")
     return folder
@@ -68,7 +68,7 @@ def export_run(runs: Path, stage: str, target: Path = WEIGHTS, vae: Path | None 
     if not stage.startswith("latent_expert"):
         return write_stage(target, stage, mean)
     state = load_state((vae or runs / "vae") / "state.pt")
-    return write_stage(target, "latent_expert", mean, state["mean"], state["scaling"])
+    return write_stage(target, "latent_expert", mean, vae=state["mean"], scaling=state["scaling"])
 
 
 def _component(

@@ -64,7 +64,7 @@ class Trial:
         began = time.process_time()
         training = MotionTraining(
             self.model,
-            clip(EXAMPLE, path, FRAMES, KEYFRAME_SIZE),
+            clip(EXAMPLE, path, FRAMES, size=KEYFRAME_SIZE),
             self.encode([still_caption(EXAMPLE)]),
             settings=settings,
             empty=self.encode([""]),
@@ -83,7 +83,7 @@ class Trial:
             settings = KeyframeSettings(
                 **{**SETTINGS["keyframes"], "cfg": cfg}, seed=SEED + start + index
             )
-            made.append(keyframes(model, text[:1], text[1:], settings).clamp(0, 1))
+            made.append(keyframes(model, text[:1], text[1:], settings=settings).clamp(0, 1))
         return made
 
 
@@ -146,7 +146,7 @@ def run_trial(
         say=say,
     )
     if picture is not None:
-        write_comparison(picture, clip(EXAMPLE, path, FRAMES, KEYFRAME_SIZE), made)
+        write_comparison(picture, clip(EXAMPLE, path, FRAMES, size=KEYFRAME_SIZE), made)
     return {
         "path": path,
         "settings": asdict(settings),

@@ -34,7 +34,7 @@ def preview(
     test).
     """
     tests = {"keyframes": _keyframes, "interpolation": _interpolation, "pixel_sr": _pixel_sr}
-    return tests[stage](unet, captions, still, sheet) if stage in tests else {}
+    return tests[stage](unet, captions, still, sheet=sheet) if stage in tests else {}
 
 
 def _keyframes(unet: nn.Module, captions: Captions, still: bool, sheet: Path) -> dict[str, float]:
@@ -44,7 +44,7 @@ def _keyframes(unet: nn.Module, captions: Captions, still: bool, sheet: Path) ->
     scenes = [random_scene(generator) for _ in range(count)]
     noise = torch.randn(count, 3, frames, KEYFRAME_SIZE, KEYFRAME_SIZE, generator=generator)
     with spatial_only(unet, still, clock_readings(FRAMES)[places.repeat(2)]):
-        clips = sample(unet, captions, [scene.caption() for scene in scenes], noise)
+        clips = sample(unet, captions, [scene.caption() for scene in scenes], noise=noise)
     save_sheet(sheet, clips)
     return scores(clips, scenes, ("shape", "colour", "background") if still else None)
 
@@ -61,8 +61,8 @@ def _interpolation(
         unet,
         captions,
         [scene.caption() for scene in scenes],
-        torch.randn(clean.shape, generator=generator),
-        condition,
+        noise=torch.randn(clean.shape, generator=generator),
+        condition=condition,
         steps=10,
         guidance=1.0,
     )
@@ -88,9 +88,9 @@ def _pixel_sr(unet: nn.Module, captions: Captions, still: bool, sheet: Path) -> 
             unet,
             captions,
             [scene.caption() for scene in scenes],
-            torch.randn(clean.shape, generator=generator),
-            sr_condition(low, labels, generator),
-            labels,
+            noise=torch.randn(clean.shape, generator=generator),
+            condition=sr_condition(low, labels, generator),
+            labels=labels,
             steps=8,
             guidance=2.0,
         )
@@ -149,9 +149,9 @@ def sample(
     )
     # The solver draws no noise on the way.
     sources = [torch.Generator()]
-    return denoise(predict, noise, schedule, sources, report=silent, condition=condition).clamp(
-        -1, 1
-    )
+    return denoise(
+        predict, noise, schedule, sources=sources, report=silent, condition=condition
+    ).clamp(-1, 1)
 
 
 def save_sheet(path: Path, clips: Tensor, columns: int = 8, scale: int = 3) -> None:

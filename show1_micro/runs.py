@@ -126,7 +126,7 @@ class Run:
         try:
             budget = Budget(steps=steps, minutes=minutes)
             rate = self.rate if anneal else self._even_rate
-            self.loop.run(self.loss, rate, budget, stepped)
+            self.loop.run(self.loss, rate, budget, report=stepped)
         finally:
             self.save()  # also when interrupted or told to end
         self.report()

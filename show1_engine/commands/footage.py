@@ -43,7 +43,7 @@ def process(
         text = states[:1], states[1:]
         model, written = load_model(paths[kind], place), 0
         with VideoWriter(args.target, video.fps * rate, audio_from=args.source) as out:
-            for images in chained(lambda piece, last: stage(model, text, piece, last), video):
+            for images in chained(lambda piece, last: stage(model, text, piece, last=last), video):
                 out.write(finish(images))
                 written += len(images)
                 bar.note = f"{written} frames written"

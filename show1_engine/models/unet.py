@@ -453,8 +453,8 @@ class UNet(nn.Module):
             self._c,
             "SimpleCrossAttnDown" if simple else "CrossAttnDown",
             [level.width] * 2,
-            level,
-            ops,
+            level=level,
+            ops=ops,
             attentions=1,
             scale=self._c.get("mid_block_scale_factor", 1.0),
         )

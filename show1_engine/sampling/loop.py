@@ -36,7 +36,7 @@ def denoise(
         watch.look(sample)
         report(step, len(schedule.timesteps), preview)
 
-    return SAMPLERS[schedule.sampler].run(beside, start, schedule, sources, reported)
+    return SAMPLERS[schedule.sampler].run(beside, start, schedule, sources=sources, report=reported)
 
 
 class _Watch:

@@ -83,7 +83,17 @@ def interpolate(
     for k in cuts:  # nothing lies between two scenes: the last frame stands until the next begins
         result[FACTOR * (k - 1) : FACTOR * k] = images[k - 1]
         result[FACTOR * k] = images[k]
-    _fill(result, model, images, starts, positive, negative, settings, steps, report)
+    _fill(
+        result,
+        model,
+        images,
+        starts=starts,
+        positive=positive,
+        negative=negative,
+        s=settings,
+        steps=steps,
+        report=report,
+    )
     return result
 
 
@@ -113,12 +123,9 @@ def _fill(
         multiple=multiple,
     )
     groups = [starts[i : i + batch] for i in range(0, len(starts), batch)]
-    announce(
-        report,
-        STAGE,
-        f"{len(images)} frames {width}x{height} -> {len(result)}, in "
-        f"{counted(len(starts), 'window')} ({batch} at once){plan}; {steps.told(len(groups))}",
-    )
+    told = f"{len(images)} frames {width}x{height} -> {len(result)}, in "
+    told += f"{counted(len(starts), 'window')} ({batch} at once){plan}; {steps.told(len(groups))}"
+    announce(report, STAGE, told)
     device = model.unet.load(plan.memory)
     noise = randn((1, 3, WINDOW, *size), generator(s.seed), device)
     predict = guidance(
@@ -132,20 +139,17 @@ def _fill(
         guided_timesteps=steps.guided_timesteps,
     )
     for i, group in enumerate(groups):
-        given = [
-            pad_to_multiple(to_model(images[k : k + 2, ..., :3], device), multiple) for k in group
-        ]
-        condition = torch.cat([condition_of(pair[:, :, 0], pair[:, :, 1]) for pair in given])
-        # The original restarts its noise for every window: all windows share initial and step
-        # noise.
+        pairs = torch.cat([to_model(images[k : k + 2, ..., :3], device) for k in group])
+        padded = pad_to_multiple(pairs, multiple)
+        condition = torch.cat([condition_of(*pair.unbind(2)) for pair in padded.split(1)])
+        progress = shifted(report, i * len(steps), len(groups) * len(steps))
+        # As in the original all windows share initial and step noise.
         out = denoise(
             plan.over(predict, whole(WINDOW)),
             noise.expand(len(group), -1, -1, -1, -1),
             steps.schedule,
             sources=[generator(s.seed) for _ in group],
-            report=previewing(
-                shifted(report, i * len(steps), len(groups) * len(steps)), pixel_frames
-            ),
+            report=previewing(progress, pixel_frames),
             condition=condition,
             stage=STAGE,
         )

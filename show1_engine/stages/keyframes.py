@@ -75,17 +75,11 @@ def keyframes(
     source = generator(s.seed)
     start = randn((1, 3, s.num_frames, height, width), source, device)
     if motion_from is not None and motion_mix != 0:
-        total = 2 * len(steps)
+        inverting, report = (shifted(report, part * len(steps), 2 * len(steps)) for part in (0, 1))
         inverted = _inverted(
-            model,
-            motion_from,
-            negative,
-            schedule=steps.schedule,
-            like=start,
-            report=shifted(report, 0, total),
+            model, motion_from, negative, schedule=steps.schedule, like=start, report=inverting
         )
         start = mixed(inverted, start, motion_mix)
-        report = shifted(report, len(steps), total)
     predict = guidance(
         STAGE,
         model,

@@ -85,7 +85,7 @@ def latent_expert_sr(
     images = checked(STAGE, "images", images)
     s = _checked_settings(settings)
     height, width = target_size(s, *images.shape[1:3])
-    steps = Steps.of(STAGE, model, s, s.strength)
+    steps = Steps.of(STAGE, model, s, strength=s.strength)
     codec = codec or _own_codec(model)
     check_result(STAGE, len(images), height, width=width, channels=images.shape[-1])
 

@@ -127,20 +127,11 @@ def pixel_sr(
             report=shifted(report, 0, made + total),
         )
     clean = None if first_frame is None else _given(first_frame, SCALE * height, SCALE * width)
-    upscaler = Upscaler.prepared(
-        model,
-        positive,
-        negative,
-        settings=s,
-        steps=steps,
-        size=(min(WINDOW, len(images)), height, width),
-    )
-    announce(
-        report,
-        STAGE,
-        f"{len(images)} frames {width}x{height} -> {size[1]}x{size[0]}, in "
-        f"{counted(len(windows), 'window')}{upscaler.plan}; {steps.told(len(windows))}",
-    )
+    largest = (min(WINDOW, len(images)), height, width)
+    upscaler = Upscaler.prepared(model, positive, negative, settings=s, steps=steps, size=largest)
+    told = f"{len(images)} frames {width}x{height} -> {size[1]}x{size[0]}, in "
+    told += f"{counted(len(windows), 'window')}{upscaler.plan}; {steps.told(len(windows))}"
+    announce(report, STAGE, told)
     result = images.new_full((len(images), *size, images.shape[-1]), 0.5)
 
     def progress(window: int) -> Report:
@@ -246,7 +237,7 @@ class Upscaler:
             model,
             positive,
             negative,
-            settings,
+            settings=settings,
             schedule=steps.schedule,
             guided_timesteps=steps.guided_timesteps,
             size=size,

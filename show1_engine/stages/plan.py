@@ -45,7 +45,8 @@ class Steps:
         config = with_sampler(model.scheduler_config, sampler)
         schedule = Schedule(config, steps_of(chosen, s.steps), strength=strength, sampler=sampler)
         start, end = max(s.guidance_start, chosen.guided[0]), min(s.guidance_end, chosen.guided[1])
-        return cls(schedule, guided_part(schedule.timesteps, start, end), s.preset, s.steps)
+        guided = guided_part(schedule.timesteps, start, end)
+        return cls(schedule, guided, s.preset, asked=s.steps)
 
     def __len__(self) -> int:
         return len(self.schedule.timesteps)

@@ -28,7 +28,9 @@ class Adapters:
         self, layers: dict[str, nn.Module], rank: int, source: Generator, device: torch.device
     ):
         self.layers, self.active, self.learning = layers, True, True
-        self.pairs = {name: _pair(layer, rank, source, device) for name, layer in layers.items()}
+        self.pairs = {
+            name: _pair(layer, rank, source, device=device) for name, layer in layers.items()
+        }
         self.average = WeightAverage(self.parameters, _KEEP, _DELAY)
 
     @property

@@ -32,7 +32,7 @@ def training_frames(model: Show1Model, images: Tensor, s: TrainSettings) -> Tens
         )
     size = _training_size(model, *video.shape[-2:], s.width, s.height)
     check_result(STAGE, video.shape[2], *size, 3)
-    _check_memory(model, s, min(s.window, video.shape[2]), size)
+    _check_memory(model, s, min(s.window, video.shape[2]), size=size)
     return cover(video, *size)
 
 
@@ -58,7 +58,14 @@ def recoloured(clips: Tensor, source: torch.Generator) -> Tensor:
 
 def step_bytes(model: Show1Model, s: TrainSettings, window: int, height: int, width: int) -> int:
     """Estimated memory of a training step beside the weights."""
-    once = unet_bytes(model.network.config, s.batch_size, window, height, width, model.unet.dtype)
+    once = unet_bytes(
+        model.network.config,
+        s.batch_size,
+        window,
+        height=height,
+        width=width,
+        dtype=model.unet.dtype,
+    )
     return once * (_KEPT if s.gradient_checkpointing else _KEPT_ALL)
 
 
@@ -69,9 +76,9 @@ def _check_memory(model: Show1Model, s: TrainSettings, window: int, size: tuple[
     has = model.unet.memory()
 
     def needs(frames: int) -> int:
-        return step_bytes(model, replace(s, batch_size=1), frames, height, width)
+        return step_bytes(model, replace(s, batch_size=1), frames, height=height, width=width)
 
-    total = step_bytes(model, s, window, height, width)
+    total = step_bytes(model, s, window, height=height, width=width)
     if total > has:
         frames = largest(window, lambda frames: needs(frames) <= has)
         what = (

@@ -103,7 +103,7 @@ class MotionTraining:
                 report(step, steps, self._preview(step))
 
             try:
-                loop.run(self._step_loss, self._rate, Budget(steps=steps), reported)
+                loop.run(self._step_loss, self._rate, Budget(steps=steps), report=reported)
             except DivergedError as error:
                 self._stop(error.step, report)
 
@@ -224,7 +224,9 @@ class MotionTraining:
         noise = randn(clip.shape, self._source, self._place)
         first = clip[:, :, :1] if self._chance() < _CHAINED else None
         enlarged = resize_bilinear(small, height, width)
-        return low_resolution(self.model, enlarged, noise, levels, first), levels.to(self._place)
+        return low_resolution(
+            self.model, enlarged, noise, levels=levels, clean_first=first
+        ), levels.to(self._place)
 
     def _cast(self) -> torch.autocast:
         return torch.autocast(self._place.type, torch.bfloat16, enabled=self._autocast)
@@ -279,9 +281,9 @@ def _check(model: Show1Model, s: TrainSettings) -> None:
     ):
         one_of(f"{STAGE}: {name}", value, allowed)
     for name in ("steps", "rank", "batch_size", "window", "frame_step"):
-        number_within(f"{STAGE}: '{name}'", getattr(s, name), 1, 10**9)
-    number_within(f"{STAGE}: 'recolour'", s.recolour, 0, 1)
-    number_within(f"{STAGE}: 'seed'", s.seed, 0, 2**63 - 1)
+        number_within(f"{STAGE}: '{name}'", getattr(s, name), 1, most=10**9)
+    number_within(f"{STAGE}: 'recolour'", s.recolour, 0, most=1)
+    number_within(f"{STAGE}: 'seed'", s.seed, 0, most=2**63 - 1)
     if s.recolour and model.kind == LATENT_EXPERT:
         raise InputError(
             f"{STAGE}: 'recolour' is {s.recolour}; the latent expert's latents have no colours to "

@@ -13,19 +13,19 @@ from pathlib import Path
 import comfy.cli_args
 
 comfy.cli_args.args.cpu = True
-import comfy.sd  # noqa: E402
-import comfy.text_encoders.cosmos  # noqa: E402
-import comfy.text_encoders.lt  # noqa: E402
-import comfy.text_encoders.sd2_clip  # noqa: E402
-import comfy.text_encoders.sd3_clip  # noqa: E402
-import comfy.text_encoders.t5  # noqa: E402
-import torch  # noqa: E402
-from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel  # noqa: E402
+import comfy.sd
+import comfy.text_encoders.cosmos
+import comfy.text_encoders.lt
+import comfy.text_encoders.sd2_clip
+import comfy.text_encoders.sd3_clip
+import comfy.text_encoders.t5
+import torch
+from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
-from show1_engine.errors import InputError  # noqa: E402
+from show1_engine.errors import InputError
 from show1_engine.host.memory import ComfyRuntime
-from show1_engine.host.text import encode_with_clip  # noqa: E402
-from show1_engine.loading import load_text_encoder  # noqa: E402
+from show1_engine.host.text import encode_with_clip
+from show1_engine.loading import load_text_encoder
 from show1_engine.runtime import PlainRuntime
 
 PROMPTS = [

@@ -12,13 +12,13 @@ from pathlib import Path
 import comfy.cli_args
 
 comfy.cli_args.args.cpu = True
-import comfy.sd  # noqa: E402
-import torch  # noqa: E402
+import comfy.sd
+import torch
 
 from show1_engine.host.memory import ComfyRuntime
-from show1_engine.host.vae import ComfyVae  # noqa: E402
-from show1_engine.models import autoencoder  # noqa: E402
-from show1_engine.noise import generator  # noqa: E402
+from show1_engine.host.vae import ComfyVae
+from show1_engine.models import autoencoder
+from show1_engine.noise import generator
 
 CONFIG = {
     "act_fn": "silu",

@@ -14,25 +14,25 @@ import comfy.cli_args
 
 comfy.cli_args.args.cpu = True  # there is no card; the pretend one is installed below
 comfy.cli_args.args.fp32_vae = True  # on a card the VAE would compute in half precision
-import comfy.model_management as mm  # noqa: E402
-import torch  # noqa: E402
-from pretend_gpu import PretendGPU  # noqa: E402
+import comfy.model_management as mm
+import torch
+from pretend_gpu import PretendGPU
 
-from show1_engine.checkpoints.find import cascade_in  # noqa: E402
-from show1_engine.host.memory import ComfyRuntime  # noqa: E402
-from show1_engine.loading import load_model, load_text_encoder  # noqa: E402
-from show1_engine.models import unet  # noqa: E402
+from show1_engine.checkpoints.find import cascade_in
+from show1_engine.host.memory import ComfyRuntime
+from show1_engine.loading import load_model, load_text_encoder
+from show1_engine.models import unet
 from show1_engine.models.kinds import (
     FIRST_FRAME_SR,
     INTERPOLATION,
     KEYFRAMES,
     LATENT_EXPERT,
     PIXEL_SR,
-)  # noqa: E402
-from show1_engine.stages.interpolate import InterpolateSettings, interpolate  # noqa: E402
-from show1_engine.stages.keyframes import KeyframeSettings, keyframes  # noqa: E402
-from show1_engine.stages.latent_expert_sr import LatentExpertSettings, latent_expert_sr  # noqa: E402
-from show1_engine.stages.pixel_sr import PixelSRSettings, first_frame_sr, pixel_sr  # noqa: E402
+)
+from show1_engine.stages.interpolate import InterpolateSettings, interpolate
+from show1_engine.stages.keyframes import KeyframeSettings, keyframes
+from show1_engine.stages.latent_expert_sr import LatentExpertSettings, latent_expert_sr
+from show1_engine.stages.pixel_sr import PixelSRSettings, first_frame_sr, pixel_sr
 
 FRAMES = torch.rand(3, 16, 24, 3, generator=torch.Generator().manual_seed(0))
 STAGES = {

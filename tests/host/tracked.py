@@ -19,13 +19,13 @@ if importlib.util.find_spec("comfy_aimdo") is not None:
     import comfy_aimdo.control
 
     PAGING = comfy_aimdo.control.init("cuda")  # before the host imports it, as its main.py does
-import comfy.model_patcher as patchers  # noqa: E402
-import comfy_execution.caching as caching  # noqa: E402
-import torch  # noqa: E402
+import comfy.model_patcher as patchers
+import comfy_execution.caching as caching
+import torch
 
 from show1_engine.host.memory import ComfyHandle, ComfyRuntime
-from show1_engine.loading import load_model, load_text_encoder  # noqa: E402
-from show1_engine.runtime import PlainRuntime  # noqa: E402
+from show1_engine.loading import load_model, load_text_encoder
+from show1_engine.runtime import PlainRuntime
 
 MORE_THAN_THERE_IS = 1 << 60  # bytes of memory wanted: everything is let go
 EXPERT = "show-1-sr2"
