@@ -272,6 +272,12 @@ def require(path: Path, limit: int | None = None) -> None:
         raise CheckpointError(
             f"'{path}' is missing. Download it, or copy the whole model folder again."
         )
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise CheckpointError(
+            f"'{path}' cannot be read: its name is no valid UTF-8. Rename the file or folder."
+        ) from None
     if limit is not None and path.stat().st_size > limit:
         raise CheckpointError(
             f"'{path}' has {path.stat().st_size:,} bytes; such a file has at most {limit:,}. It is "

@@ -308,17 +308,20 @@ def check_fit(
     }
     name, key = layers[part]
     said = config.get(key, 1)
-    for what, wanted, there in (
-        (name, said if isinstance(said, int) else len(said), _count(weights, name)),
-        *_resnets(part, config, weights),
+    count = said if isinstance(said, int) else len(said)
+    pairs = (
         *_widths(part, config, weights),
-    ):
-        if there != wanted:
-            raise CheckpointError(
-                f"'{file}' does not fit its config: {what} is {there} instead of {wanted}. Config "
-                "and weights are of different models, or the file is incomplete: download both "
-                "again."
-            )
+        (name, count, _count(weights, name)),
+        *_resnets(part, config, weights),
+    )
+    faults = [
+        f"{what} is {there} instead of {wanted}" for what, wanted, there in pairs if there != wanted
+    ]
+    if faults:
+        raise CheckpointError(
+            f"'{file}' does not fit its config: {first_few(faults)}. Config and weights are of "
+            "different models, or the file is incomplete: download both again."
+        )
 
 
 def _count(weights: Mapping[str, Tensor], name: str) -> int:

@@ -38,7 +38,7 @@ def t5_config_of(file: Path) -> dict[str, Any]:
             f"'{file}' holds no T5 encoder under transformers' names ({first}...). {_USE}."
         )
     if first + "1.DenseReluDense.wi.weight" in shapes:
-        raise CheckpointError(f"'{file}' is a T5 of 2020 (as for Cosmos), not T5 v1.1. {_USE}.")
+        raise CheckpointError(f"'{file}' is an older T5 (as for Cosmos), not T5 v1.1. {_USE}.")
     if second + _BIAS in shapes:
         raise CheckpointError(f"'{file}' is a UMT5 (as for Wan), not T5 v1.1. {_USE}.")
     try:

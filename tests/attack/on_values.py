@@ -229,9 +229,9 @@ def shapes(rng: random.Random) -> Iterator[Case]:
         )
     for width, height, frames in (
         (1024, 1024, 256),
-        (1024, 8, 256),
-        (8, 1024, 256),
+        (1024, 512, 256),
         (1000, 1000, 100),
+        (1024, 1024, 8),
     ):
         yield Case(
             "shape",
@@ -305,10 +305,10 @@ def _shape(name: str, size: tuple[int, ...], cfg: float) -> None:
 
 
 def training(rng: random.Random) -> Iterator[Case]:
-    def attempt(changes: dict[str, Any], images: Any = None, text: Any = None) -> None:
+    clip = torch.rand(3, 16, 16, 3)
+
+    def attempt(changes: dict[str, Any], images: Any = clip, text: Any = PROMPT) -> None:
         small = {"steps": 2, "rank": 2, "window": 2, "width": 16, "height": 16}
-        images = torch.rand(3, 16, 16, 3) if images is None else images
-        text = PROMPT if text is None else text
         run = MotionTraining(
             model("show-1-base"), images, text, TrainSettings(**(small | changes)), empty=-PROMPT
         )
@@ -368,7 +368,7 @@ def training(rng: random.Random) -> Iterator[Case]:
         yield Case(
             "training",
             f"images {name}",
-            partial(attempt, {}, images if images is not None else "None"),
+            partial(attempt, {}, images),
         )
     for name, text in (
         ("NaN", PROMPT * math.nan),
@@ -376,7 +376,7 @@ def training(rng: random.Random) -> Iterator[Case]:
         ("batch", PROMPT[:0]),
         ("SDXL", torch.zeros(1, 77, 2048)),
     ):
-        yield Case("training", f"text {name}", partial(attempt, {}, None, text))
+        yield Case("training", f"text {name}", partial(attempt, {}, torch.rand(3, 16, 16, 3), text))
 
 
 FAMILIES: dict[str, Callable[[random.Random], Iterator[Case]]] = {

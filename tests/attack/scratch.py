@@ -13,6 +13,7 @@ import torch
 from harness import Wrong
 from torch import Tensor
 
+from show1_engine.bundled import WEIGHTS
 from show1_engine.checkpoints.find import find_models, find_text_encoders
 from show1_engine.loading import load_model, load_text_encoder
 from show1_engine.models.bundle import Show1Model
@@ -22,10 +23,8 @@ from show1_engine.stages.keyframes import KeyframeSettings, keyframes
 from show1_engine.stages.latent_expert_sr import LatentExpertSettings, latent_expert_sr
 from show1_engine.stages.pixel_sr import PixelSRSettings, pixel_sr
 
-WEIGHTS = Path(load_model.__code__.co_filename).parent / "micro" / "weights"
-if not WEIGHTS.is_dir():  # wherever the bundled models lie
-    WEIGHTS = next(Path(__file__).resolve().parents[2].glob("*/weights/show-1-base")).parent
 MODELS = ("show-1-base", "show-1-interpolation", "show-1-sr1", "show-1-sr2")
+CLIP = torch.rand(2, 8, 8, 3, generator=torch.Generator().manual_seed(0))
 PROMPT = torch.linspace(-1, 1, 77 * 64).view(1, 77, 64)
 
 
@@ -60,12 +59,11 @@ def try_text(folder: Path) -> None:
 def run_model(model: Show1Model, **changes: Any) -> Tensor:
     """The smallest run of a model's stage."""
     text = changes.pop("positive", PROMPT), changes.pop("negative", -PROMPT)
-    images = changes.pop("images", None)
+    images = changes.pop("images", CLIP)
     settings = {"steps": 2, "cfg": 3.0} | changes
     if model.kind == "keyframes":
         small = {"width": 8, "height": 8, "num_frames": 2}
         return finite(keyframes(model, *text, KeyframeSettings(**(small | settings))))
-    images = torch.rand(2, 8, 8, 3) if images is None else images
     if model.kind == "interpolation":
         return finite(interpolate(model, images, *text, InterpolateSettings(**settings)))
     if model.kind == "pixel_sr":

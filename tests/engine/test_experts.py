@@ -1,6 +1,4 @@
-"""Other latent experts than show-1-sr2: zeroscope's and ModelScope's folders, tiny, load and
-sample.
-"""
+"""Other latent experts than show-1-sr2: zeroscope and ModelScope, tiny, load and sample."""
 
 import json
 import shutil
@@ -20,8 +18,7 @@ from show1_engine.models.unet import UNet
 from show1_engine.runtime import PlainRuntime
 from show1_engine.stages.latent_expert_sr import LatentExpertSettings, latent_expert_sr
 
-# The keys that diffusers' class writes. All three have these, with four levels of 320 to 1280 and
-# heads 64 wide.
+# What the class of diffusers writes. The published have 320 to 1280 channels, heads 64 wide.
 CONFIG = {
     "_class_name": "UNet3DConditionModel",
     "_diffusers_version": "0.15.0.dev0",
@@ -49,9 +46,7 @@ FORMS = {
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory) -> Path:
-    """The three folders in the forms their repositories have; VAE, text encoder and DDIM of the
-    recorded sr2.
-    """
+    """The three folders in their published forms, beside the parts of the recorded sr2."""
     folder = tmp_path_factory.mktemp("experts")
     torch.manual_seed(0)
     weights = {key: value.half() for key, value in UNet(CONFIG).state_dict().items()}
@@ -77,7 +72,7 @@ def sampled(
 
     model = load_model(folder, PlainRuntime())
     text = load_text_encoder(folder, PlainRuntime()).encode(["a street", "blur"])
-    settings = LatentExpertSettings(width=size[0], height=size[1], steps=2, strength=0.7)
+    settings = LatentExpertSettings(*size, steps=2, strength=0.7)
     return latent_expert_sr(
         model, torch.rand(frames, 16, 28, 3), text[:1], text[1:], settings, report=Report()
     )

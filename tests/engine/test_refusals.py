@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +33,8 @@ from show1_engine.errors import (
     printable,
 )
 from show1_engine.frames import cover
-from show1_engine.loading import load_model
+from show1_engine.host.ui import _picture
+from show1_engine.loading import load_model, load_text_encoder
 from show1_engine.progress import silent
 from show1_engine.runtime import PlainRuntime
 from show1_engine.sampling.loop import denoise
@@ -261,6 +264,19 @@ def test_a_lone_latent_without_guidance(request):
     settings_ = LatentExpertSettings(width=0, height=0, steps=2, cfg=1.0)
     out = latent_expert_sr(expert, torch.rand(1, 4, 4, 3), TEXT, TEXT, settings_)
     assert out.shape == (1, 4, 4, 3) and out.isfinite().all()
+
+
+def test_a_name_of_other_bytes_is_told(tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/mod\xe9l"))
+    shutil.copytree(WEIGHTS / "show-1-base", folder)
+    for load in (load_model, load_text_encoder):
+        with pytest.raises(CheckpointError, match="is no valid UTF-8. Rename"):
+            load(folder, PlainRuntime())
+
+
+@pytest.mark.parametrize("shape", [(29, 1, 3000, 3), (29, 3000, 1, 3), (1, 1, 100_000, 3)])
+def test_a_preview_of_any_shape(shape):
+    assert max(_picture(torch.rand(shape))[1].size) <= 1024
 
 
 def test_training_stops_before_it_is_spoiled(model):

@@ -1,8 +1,8 @@
-"""A T5 in one .safetensors file, as other packs use it: every published form, its tokenizer, and
-the command line.
-"""
+"""A T5 in one .safetensors file: every published form, its tokenizer, the command line."""
 
+import json
 import shutil
+import struct
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from show1_engine.bundled import WEIGHTS as MICRO
 from show1_engine.checkpoints.t5_file import t5_config_of
 from show1_engine.errors import CheckpointError
 from show1_engine.loading import load_text_encoder
+from show1_engine.models.text import TransformersText
 from show1_engine.runtime import PlainRuntime
 
 PROMPTS = ["a burning lamborghini driving on a rainbow", ""]
@@ -135,6 +136,30 @@ def test_the_config_is_read_off_the_shapes(tmp_path):
     }
 
 
+def test_the_published_file_is_t5_v1_1_xxl(tmp_path):
+    """By the header that t5xxl_fp16.safetensors has: 24 layers, 219 tensors."""
+    shapes = {"shared.weight": [32128, 4096], "encoder.final_layer_norm.weight": [4096]}
+    shapes[f"{BLOCK}0.SelfAttention.relative_attention_bias.weight"] = [32, 64]
+    for i in range(24):
+        block = f"encoder.block.{i}.layer."
+        shapes |= {f"{block}0.SelfAttention.{name}.weight": [4096, 4096] for name in "qkvo"}
+        shapes |= {
+            f"{block}1.DenseReluDense.{name}.weight": [10240, 4096] for name in ("wi_0", "wi_1")
+        }
+        shapes[f"{block}1.DenseReluDense.wo.weight"] = [4096, 10240]
+        shapes |= {f"{block}{j}.layer_norm.weight": [4096] for j in (0, 1)}
+    header = json.dumps({name: {"dtype": "F16", "shape": shape} for name, shape in shapes.items()})
+    file = tmp_path / "t5xxl_fp16.safetensors"
+    file.write_bytes(struct.pack("<Q", len(header)) + header.encode())
+    config = t5_config_of(file)
+    assert (config["d_model"], config["d_ff"], config["d_kv"]) == (4096, 10240, 64)
+    assert (config["num_heads"], config["num_layers"], config["vocab_size"]) == (64, 24, 32128)
+    network = TransformersText("t5", config).model  # on the meta device
+    names = {name for name in network.state_dict() if name != "encoder.embed_tokens.weight"}
+    assert names == set(shapes) and len(names) == 219
+    assert sum(p.numel() for p in network.parameters()) == 4_762_310_656
+
+
 # What is no T5 v1.1
 
 
@@ -151,7 +176,7 @@ def refusal(path: Path, **options) -> str:
     [
         (
             lambda w: {f"{BLOCK}1.DenseReluDense.wi.weight": torch.ones(1)},
-            "T5 of 2020 (as for Cosmos)",
+            "older T5 (as for Cosmos)",
         ),
         (
             lambda w: {
