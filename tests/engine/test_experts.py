@@ -72,7 +72,7 @@ def sampled(
 
     model = load_model(folder, PlainRuntime())
     text = load_text_encoder(folder, PlainRuntime()).encode(["a street", "blur"])
-    settings = LatentExpertSettings(*size, steps=2, strength=0.7)
+    settings = LatentExpertSettings(width=size[0], height=size[1], steps=2, strength=0.7)
     return latent_expert_sr(
         model, torch.rand(frames, 16, 28, 3), text[:1], text[1:], settings, report=Report()
     )
