@@ -48,7 +48,7 @@ def settings(module: str, name: str) -> dict[str, Setting]:
             key, kind = line.target.id, _TYPES[line.annotation.id]
             before = fields[key].text if key in fields else ""
             value = None if line.value is None else _value(module, line.value)
-            fields[key] = Setting(key, kind, value, texts.get(key, before))
+            fields[key] = Setting(key, kind, value, text=texts.get(key, before))
     return fields
 
 

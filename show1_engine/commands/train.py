@@ -45,15 +45,15 @@ def _training(args: argparse.Namespace, models: Path) -> MotionTraining:
     paths, place = cascade_in(models), runtime(args)
     if args.kind not in paths:
         raise missing_model(models, args.kind)
-    encoder = _encoder(args, models, place, paths)
+    encoder = _encoder(args, models, place, paths=paths)
     states = encoder.encode([args.prompt, args.sample_prompt or args.prompt, ""])
     return MotionTraining(
         load_model(paths[args.kind], place),
         _clip(args.clip),
         states[:1],
-        _settings(args),
-        (states[1:2], states[2:]),
-        states[2:],
+        settings=_settings(args),
+        sample=(states[1:2], states[2:]),
+        empty=states[2:],
     )
 
 
@@ -61,12 +61,11 @@ def _encoder(
     args: argparse.Namespace, models: Path, place: PlainRuntime, paths: dict[str, Path]
 ) -> TextEncoder:
     if args.kind != LATENT_EXPERT:
-        return t5_of(models, place, paths, args.text_encoder)
+        return t5_of(models, place, paths, chosen=args.text_encoder)
     if args.text_encoder:
         raise InputError(
             "--text-encoder is T5, for the pixel stages; the latent expert reads text with the "
-            "OpenCLIP "
-            "that lies with it: leave it out"
+            "OpenCLIP that lies with it: leave it out"
         )
     return load_text_encoder(text_encoder_in(models, CLIP, paths[args.kind]), place)
 
