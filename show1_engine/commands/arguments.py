@@ -14,13 +14,7 @@ from ..errors import printable
 from ..models.kinds import KEYFRAMES, LATENT_EXPERT, PIXEL_SR
 from . import declared
 
-STAGE_SETTINGS = {  # of `generate`: prefix of the options -> where the settings are declared
-    "keyframes": ("stages.keyframes", "KeyframeSettings"),
-    "interpolate": ("stages.interpolate", "InterpolateSettings"),
-    "first-frame": ("stages.pixel_sr", "FIRST_FRAME_SETTINGS"),
-    "pixel-sr": ("stages.pixel_sr", "PixelSRSettings"),
-    "expert": ("stages.latent_expert_sr", "LatentExpertSettings"),
-}
+FIRST_FRAME = "first-frame"  # part of its clip's stage
 CLIP_ONLY = ("tiling", "color_match", "scale", "cuts")  # mean nothing for a single frame
 UPSCALE = {"cuts": True, "color_match": "wavelet"}  # a file is not one scene of our own making
 INTERPOLATE = {"cuts": True}
@@ -72,7 +66,8 @@ def generate(command: argparse.ArgumentParser) -> None:
     )
     _add_lora(command, "--lora", "the keyframe model")
     _add_lora(command, "--pixel-sr-lora", "pixel super-resolution")
-    until = [prefix for prefix in STAGE_SETTINGS if prefix != "first-frame"]
+    stages = declared.stages()
+    until = [prefix for prefix in stages if prefix != FIRST_FRAME]
     add(
         "--until", choices=until, default=until[-1], help="last stage to run (default: %(default)s)"
     )
@@ -87,23 +82,23 @@ def generate(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="the original's windows and 8-bit hand-over, flaws included",
     )
-    for prefix, where in STAGE_SETTINGS.items():
+    for prefix, fields in stages.items():
         bundled = SETTINGS[prefix.replace("-", "_")]
         group = _group(command, f"{prefix} stage", bundled)
-        without = CLIP_ONLY if prefix == "first-frame" else ()
-        _add_settings(group, declared.settings(*where), prefix=prefix, without=without)
+        without = CLIP_ONLY if prefix == FIRST_FRAME else ()
+        _add_settings(group, fields, prefix=prefix, without=without)
 
 
 def upscale(command: argparse.ArgumentParser) -> None:
     _add_files(command)
-    fields = declared.settings(*STAGE_SETTINGS["pixel-sr"])
+    fields = declared.stages()["pixel-sr"]
     group = _group(command, "sampling", SETTINGS["pixel_sr"])
     _add_settings(group, fields, changed=UPSCALE)
 
 
 def interpolate(command: argparse.ArgumentParser) -> None:
     _add_files(command)
-    fields = declared.settings(*STAGE_SETTINGS["interpolate"])
+    fields = declared.stages()["interpolate"]
     group = _group(command, "sampling", SETTINGS["interpolate"])
     _add_settings(group, fields, changed=INTERPOLATE)
 

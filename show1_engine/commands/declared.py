@@ -52,6 +52,20 @@ def settings(module: str, name: str) -> dict[str, Setting]:
     return fields
 
 
+def stages() -> dict[str, dict[str, Setting]]:
+    """The settings of every stage by its option, in order, as the stage table has them."""
+    table = "stages.registry"
+    _, node = _declaration(table, "STAGES")
+    found = {}
+    for call in ast.walk(node):
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "Stage":
+            words = {word.arg: word.value for word in call.keywords}
+            given = words["settings"]  # a class's call without arguments, or an instance's name
+            name = given.func.id if isinstance(given, ast.Call) else given.id
+            found[_value(table, words["option"])] = settings(table, name)
+    return found
+
+
 def names(module: str, table: str) -> tuple[str, ...]:
     """The keys of a table or the items of a tuple."""
     module, node = _declaration(module, table)

@@ -8,15 +8,14 @@ from torch import Tensor
 from ..cascade import t5_of
 from ..checkpoints.find import cascade_in, missing_model
 from ..loading import load_model
-from ..models.bundle import Show1Model
 from ..streaming import chained
 from ..video import VideoReader, VideoWriter
 from .common import models_folder, runtime
 from .terminal import Bar, say
 
 Texts = tuple[Tensor, Tensor]  # the states of the prompt and of the negative prompt
-# (model, texts, a piece's frames, the last frame of the piece before as it was made) -> frames
-Stage = Callable[[Show1Model, Texts, Tensor, Tensor | None], Tensor]
+# (model, texts, a piece's frames, last: the last frame of the piece before as made) -> frames
+Stage = Callable[..., Tensor]
 
 
 def process(

@@ -25,8 +25,7 @@ def hand_on(command: str, arguments: list[str]) -> int:
         where = f" ({address[1]})" if address else ""
         raise InputError(
             f"'{command}' needs {package}/, which is in the pack's repository{where} and not in "
-            "the "
-            "archive that this copy comes from: run it in a git clone of the repository"
+            "the archive that this copy comes from: run it in a git clone of the repository"
         )
     before = sys.argv
     try:

@@ -65,8 +65,7 @@ def _encoder(
     if args.text_encoder:
         raise InputError(
             "--text-encoder is T5, for the pixel stages; the latent expert reads text with the "
-            "OpenCLIP "
-            "that lies with it: leave it out"
+            "OpenCLIP that lies with it: leave it out"
         )
     return load_text_encoder(text_encoder_in(models, CLIP, paths[args.kind]), place)
 

@@ -14,13 +14,23 @@ import pytest
 from show1_engine.__main__ import main, parser
 from show1_engine.cascade import Cascade
 from show1_engine.commands import declared
-from show1_engine.commands.arguments import COMMANDS, STAGE_SETTINGS, TABLES
+from show1_engine.commands.arguments import COMMANDS, TABLES
 from show1_engine.commands.common import settings
+from show1_engine.stages.keyframes import KeyframeSettings
+from show1_engine.stages.registry import ENDS, STAGES
 
 # Names and defaults of every command's options, "default" for a setting being the settings' own.
 FROZEN = json.loads(Path(__file__).with_name("options.json").read_text(encoding="utf-8"))
-SETTINGS = [*STAGE_SETTINGS.values(), ("training.motion", "TrainSettings")]
-NAME_TABLES = [*TABLES.values(), ("lora.formats", "SPELLINGS"), ("cascade", "STAGES")]
+TRAINING = ("training.settings", "TrainSettings")
+SETTINGS = [
+    ("stages.keyframes", "KeyframeSettings"),
+    ("stages.interpolate", "InterpolateSettings"),
+    ("stages.pixel_sr", "FIRST_FRAME_SETTINGS"),
+    ("stages.pixel_sr", "PixelSRSettings"),
+    ("stages.latent_expert_sr", "LatentExpertSettings"),
+    TRAINING,
+]
+NAME_TABLES = [*TABLES.values(), ("lora.formats", "SPELLINGS")]
 DEFAULT = "(default: "
 
 
@@ -55,8 +65,8 @@ def dests() -> set[str]:
     """Destinations of the options that are settings of a stage."""
     prefixed = {
         f"{prefix.replace('-', '_')}_{name}"
-        for prefix, where in STAGE_SETTINGS.items()
-        for name in declared.settings(*where)
+        for prefix, fields in declared.stages().items()
+        for name in fields
     }
     return prefixed.union(*(declared.settings(*where) for where in SETTINGS))
 
@@ -79,6 +89,16 @@ def test_what_is_read_is_what_importing_gives(module, name):
     assert [(s.name, s.type, s.default) for s in read] == [
         (f.name, types[f.name], getattr(instance, f.name)) for f in dataclasses.fields(instance)
     ]
+
+
+def test_stages_are_those_of_the_stage_table():
+    read = {
+        option: {field.name: field.default for field in fields.values()}
+        for option, fields in declared.stages().items()
+    }
+    assert read == {stage.option: dataclasses.asdict(stage.settings) for stage in STAGES.values()}
+    assert list(read) == [stage.option for stage in STAGES.values()]
+    assert tuple(options(commands()["generate"])["--until"].choices) == ENDS
 
 
 @pytest.mark.parametrize(("module", "table"), NAME_TABLES)
@@ -144,7 +164,7 @@ def test_what_is_given_goes_before_the_bundled_goes_before_the_defaults():
     arguments = ["generate", "--prompt", "a", "--keyframes-steps", "7", "--no-interpolate-cuts"]
     micro = parser().parse_args(arguments)
     other = parser().parse_args([*arguments, "--models", "elsewhere", "--seed", "3"])
-    defaults = Cascade(Path(), "").keyframes
+    defaults = KeyframeSettings()
     assert dataclasses.asdict(settings(micro, defaults, "keyframes", prefix="keyframes")) == {
         **dataclasses.asdict(defaults),
         **{"steps": 7, "width": 16, "height": 16, "num_frames": 8, "cfg": 3.0},
