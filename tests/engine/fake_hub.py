@@ -301,6 +301,17 @@ def config(**entries) -> bytes:
     return json.dumps(entries).encode()
 
 
+def unet_config(channels: int, block: str, **entries) -> bytes:
+    """A UNet of one level."""
+    return config(
+        in_channels=channels,
+        block_out_channels=[32],
+        down_block_types=[block],
+        up_block_types=[block.replace("Down", "Up")],
+        **entries,
+    )
+
+
 def weights(size: int = 50_000) -> bytes:
     return save({"w": torch.randn(size, generator=torch.Generator().manual_seed(size))})
 
@@ -317,7 +328,7 @@ def repository(name: str) -> dict[str, bytes]:
         "model_index.json": b"{}",
         UNET: weights(),
         "unet/diffusion_pytorch_model.bin": b"PK" * 5000,
-        "unet/config.json": config(in_channels=CHANNELS[name], down_block_types=[blocks]),
+        "unet/config.json": unet_config(CHANNELS[name], blocks),
     }
     files |= {
         f"{folder}/{file}": b"{}"

@@ -37,9 +37,9 @@ from fake_hub import (
     UNET,
     FakeHub,
     Fault,
-    config,
     digest,
     repository,
+    unet_config,
     weights,
 )  # noqa: E402
 
@@ -172,8 +172,8 @@ def test_a_folder_that_is_not_whole_is_not_taken_for_the_model(fetch, tmp_path):
 
 
 def test_a_repository_of_another_model_is_refused(hub, fetch, tmp_path):
-    hub.repos["showlab/show-1-base"].files["unet/config.json"] = config(
-        in_channels=7, down_block_types=["SimpleCrossAttnDownBlock3D"]
+    hub.repos["showlab/show-1-base"].files["unet/config.json"] = unet_config(
+        7, "SimpleCrossAttnDownBlock3D"
     )
     assert "of kind interpolation, not keyframes" in refused(fetch)
     nothing_looks_whole(tmp_path / "show1")
@@ -631,9 +631,7 @@ def test_a_new_version_is_not_mixed_with_the_old_one(hub, fetch, tmp_path):
     files = hub.repos["showlab/show-1-base"].files
     old = files.pop(UNET)
     files["unet/diffusion_pytorch_model.fp16.safetensors"] = weights(30_000)
-    files["unet/config.json"] = config(
-        in_channels=3, down_block_types=["SimpleCrossAttnDownBlock3D"], new=True
-    )
+    files["unet/config.json"] = unet_config(3, "SimpleCrossAttnDownBlock3D", new=True)
     folder = fetch()
     assert {name for name in files_in(folder) if name.startswith("unet/")} == {
         "unet/config.json",

@@ -69,8 +69,8 @@ def test_a_long_message_keeps_its_ends(text):
 
 def test_what_can_be_printed_stays_as_it_is():
     assert (
-        printable("'D:/模型/show-1 é.safetensors' is missing.")
-        == "'D:/模型/show-1 é.safetensors' is missing."
+        printable("'D:/\u6a21\u578b/show-1 \u00e9.safetensors' is missing.")
+        == "'D:/\u6a21\u578b/show-1 \u00e9.safetensors' is missing."
     )
     assert printable("a\ud800b\nc") == "a\\ud800b\\nc"
 
