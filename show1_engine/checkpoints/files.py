@@ -28,6 +28,7 @@ Weights = dict[str, Tensor]
 # Published files stay far below: configs of 4 kB, indices of 300 kB, tensor headers of 300 kB,
 # pickles of 500 kB.
 JSON_LIMIT = 4 * 2**20
+_REPEATED = 64 * 2**20  # bytes that a tensor may have of a smaller storage, over and over
 _PICKLE_LIMIT = 16 * 2**20  # bytes of a pickle beside its tensors
 _PICKLE_STEPS = 500_000  # of the machine that reads pickles; a tensor takes about 25
 
@@ -162,16 +163,19 @@ def require_safe_pickles(path: Path) -> None:
 
 
 def is_plain(value: object) -> bool:
-    """Whether a value out of a file is a tensor of real numbers that holds all of them in
-    memory.
+    """Whether a value out of a file is a tensor of real numbers, of about the size its file has.
+
+    Tensors may share a storage, and small ones may repeat it; a few bytes that claim to be
+    gigabytes are refused.
     """
+    if not isinstance(value, Tensor) or value.layout != torch.strided:
+        return False
+    held = max(value.untyped_storage().nbytes(), _REPEATED)
     return (
-        isinstance(value, Tensor)
-        and value.layout == torch.strided
-        and value.device.type == "cpu"
+        value.device.type == "cpu"
         and not value.is_quantized
         and not value.is_complex()
-        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+        and value.numel() * value.element_size() <= held
     )
 
 

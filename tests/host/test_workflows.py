@@ -34,6 +34,8 @@ WIRE = """() => {
 
 # In Nodes 2.0 the editor says so by itself, and that a video has not been chosen yet.
 EDITORS_OWN = ("legacy design", "Video failed to load")
+# What a person reads beside each widget of the first node.
+LABELS = "() => window.app.graph.nodes[0].widgets.map((widget) => widget.label ?? widget.name)"
 ENTER = """() => window.app.canvas.openSubgraph(
     window.app.graph.nodes[0].subgraph, window.app.graph.nodes[0])"""
 
@@ -175,12 +177,32 @@ def constants(prompt: dict) -> dict:
 
 
 @pytest.mark.parametrize("file", **named(BLUEPRINTS))
+def test_blueprint_is_described(file):
+    """On a shelf of the library, found by what it does; every input called the same by every
+    frontend.
+    """
+    blueprint = json.loads(file.read_text())
+    (graph,) = blueprint["definitions"]["subgraphs"]
+    assert graph["category"].startswith("Video generation and editing/")
+    assert (
+        graph["description"] == blueprint["extra"]["BlueprintDescription"]
+    )  # older frontends read the latter
+    (outside,) = blueprint["nodes"]
+    for part in (graph, outside):
+        slots = part["inputs"] + part["outputs"]
+        assert [slot["name"] for slot in slots] == [slot["label"] for slot in slots]
+
+
+@pytest.mark.parametrize("file", **named(BLUEPRINTS))
 def test_blueprint(server, page, clip, file, tmp_path):
     """Found by the node search, put into an empty graph, wired to a video and run."""
     assert file.stem in {entry["name"] for entry in server.get("/api/global_subgraphs").values()}
     assert file.read_text().isascii()  # 0.3.75 reads it in the system's encoding
     page.add_by_search(file.stem)
     assert constants(page.api_prompt()) == constants(inner_prompt(file, server.object_info()))
+    (outside,) = json.loads(file.read_text())["nodes"]
+    expected = [slot["name"] for slot in outside["inputs"] if "widget" in slot]
+    assert [label for label in page.page.evaluate(LABELS) if "control" not in label] == expected
     page.page.evaluate(WIRE)
     nodes = page.nodes()
     assert len(nodes) > 1 and all(node["known"] and not node["errors"] for node in nodes)
