@@ -280,7 +280,7 @@ def test_on_weights_of_an_inference_mode():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"objective": "speed"}, "'objective' is 'speed'"),
+        ({"objective": "speed"}, "objective 'speed' is not known; choose one of motion"),
         ({"rank": 0}, "'rank' is 0"),
         ({"timesteps": "odd"}, "motion, even"),
         ({"learning_rate": 0.0}, "'learning_rate' is 0.0"),
