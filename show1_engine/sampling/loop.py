@@ -54,7 +54,7 @@ class _Watch:
         self._done += 1
         if len(self._finite) < self._every and self._done < self._steps:
             return
-        finite = torch.stack(self._finite).tolist()
+        finite = torch.stack(self._finite).cpu().tolist()
         if not all(finite):
             step = self._done - len(finite) + finite.index(False) + 1
             raise ResultError(
