@@ -55,7 +55,7 @@ def test_every_stage_is_measured(work, tmp_path):
 
 
 def test_a_stage_that_runs_out_of_memory_is_noted_and_the_next_ones_run(work, monkeypatch):
-    def fails(*_):
+    def fails(*_, **__):
         raise torch.cuda.OutOfMemoryError
 
     monkeypatch.setitem(gpu._STAGES, INTERPOLATION, fails)
