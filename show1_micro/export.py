@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from show1_engine.bundled import WEIGHTS
+from show1_engine.models.unet import UNet
 from show1_engine.training.loop import load_state
 
 from . import configs
@@ -34,7 +35,8 @@ def write_stage(
     latent expert only.
     """
     folder = target / configs.REPOSITORIES[kind]
-    _component(folder / "unet", configs.unet_config(kind), unet, file=_UNET_FILE)
+    config = configs.unet_config(kind)
+    _component(folder / "unet", config, _as_published(unet, config), file=_UNET_FILE)
     _write_json(folder / "scheduler" / "scheduler_config.json", configs.scheduler_config(kind))
     _write_json(folder / "model_index.json", configs.model_index(kind))
     if kind == "keyframes":
@@ -56,6 +58,13 @@ def write_stage(
         )
         write_clip_tokenizer(folder / "tokenizer")
     return folder
+
+
+def _as_published(weights: Mapping[str, Tensor], config: dict[str, Any]) -> dict[str, Tensor]:
+    """The weights in the shapes of a checkpoint: a network's own temporal convolutions are flat."""
+    with torch.device("meta"):
+        shapes = UNet(config).state_dict()
+    return {key: value.reshape(shapes[key].shape) for key, value in weights.items()}
 
 
 def export_run(runs: Path, stage: str, target: Path = WEIGHTS, vae: Path | None = None) -> Path:
