@@ -24,6 +24,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -256,9 +257,11 @@ def run_prompt(
     on_event: Callable[[str, dict], None] | None = None,
 ) -> Run:
     """Queue one API-format prompt and follow it to its end. `on_event` sees every message of the
-    server by its type.
+    server by its type. In a thread of its own: a browser's event loop may occupy the caller's.
     """
-    return asyncio.run(_Follower(server, on_event).run(prompt, timeout))
+    follower = _Follower(server, on_event)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, follower.run(prompt, timeout)).result()
 
 
 class _Follower:

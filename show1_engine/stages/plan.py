@@ -11,7 +11,7 @@ from ..models.memory import unet_bytes
 from ..progress import counted, gigabytes
 from ..runtime import main_memory
 from ..sampling.presets import guided_part, preset, steps_of
-from ..sampling.samplers import Predict, with_sampler
+from ..sampling.samplers import Predict, schedule_for
 from ..sampling.schedules import Schedule
 from ..sampling.tiles import blended, smallest, tile_side, tiles
 from ..sampling.windows import Span
@@ -42,8 +42,9 @@ class Steps:
             )
         chosen = preset(s.preset)
         sampler = chosen.sampler if s.sampler == "default" else s.sampler
-        config = with_sampler(model.scheduler_config, sampler)
-        schedule = Schedule(config, steps_of(chosen, s.steps), strength=strength, sampler=sampler)
+        schedule = schedule_for(
+            model.scheduler_config, sampler, steps_of(chosen, s.steps), strength=strength
+        )
         start, end = max(s.guidance_start, chosen.guided[0]), min(s.guidance_end, chosen.guided[1])
         guided = guided_part(schedule.timesteps, start, end)
         return cls(schedule, guided, s.preset, asked=s.steps)

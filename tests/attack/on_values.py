@@ -132,13 +132,10 @@ def _schedule(name: str, sampler: str, steps: int, strength: float = 1.0) -> Non
     """A run with a stand-in for the network, so that a thousand steps take a second."""
     from show1_engine.progress import silent
     from show1_engine.sampling.loop import denoise
-    from show1_engine.sampling.samplers import with_sampler
-    from show1_engine.sampling.schedules import Schedule
+    from show1_engine.sampling.samplers import schedule_for
 
     channels = 2 if name == "show-1-base" else 1
-    schedule = Schedule(
-        with_sampler(model(name).scheduler_config, sampler), steps, strength=strength
-    )
+    schedule = schedule_for(model(name).scheduler_config, sampler, steps, strength=strength)
     if strength == 1.0 and len(schedule.timesteps) + schedule.dropped != steps:
         raise Wrong(f"{len(schedule.timesteps)} steps")
     start = torch.randn(1, 3, 2, 4, 4, generator=torch.Generator().manual_seed(0))

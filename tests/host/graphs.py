@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 from comfyui_server import Run, Server, run_prompt
 
 Link = list  # [node id, output number]
@@ -122,8 +120,5 @@ def keyframes_only(seed: int, **settings) -> Graph:
 
 
 def run_graph(server: Server, graph: Graph, timeout: float = 600, **options) -> Run:
-    """What a client saw of a run. In a thread of its own: a browser's event loop may occupy the
-    main one.
-    """
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(run_prompt, server, graph.prompt, timeout=timeout, **options).result()
+    """What a client saw of a run."""
+    return run_prompt(server, graph.prompt, timeout=timeout, **options)
