@@ -3,13 +3,17 @@
 from comfy_api.latest import ComfyExtension, io
 
 from ..show1_engine.host.folders import register_folders
+from .compare_clips import Show1CompareClips
 from .download import Show1DownloadModel
+from .given_frames import Show1GivenFrames
 from .interpolate import Show1Interpolate
 from .keyframes import Show1Keyframes
 from .latent_expert_sr import Show1LatentExpertSR
 from .load import Show1LoadModel, Show1LoadTextEncoder
 from .motion_lora import Show1MotionLoRA
+from .pick_clip import Show1PickClip
 from .pixel_sr import Show1PixelSR
+from .prompt_schedule import Show1PromptSchedule
 from .text import Show1TextEncode
 from .train_motion_lora import Show1TrainMotionLoRA
 
@@ -24,6 +28,10 @@ NODES: list[type[io.ComfyNode]] = [
     Show1DownloadModel,
     Show1MotionLoRA,
     Show1TrainMotionLoRA,
+    Show1PromptSchedule,
+    Show1GivenFrames,
+    Show1PickClip,
+    Show1CompareClips,
 ]
 
 

@@ -1,19 +1,22 @@
 """Show1Interpolate."""
 
+from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..show1_engine.host.ui import ComfyReport
+from ..show1_engine.errors import one_of
+from ..show1_engine.host.ui import ComfyReport, show_text
 from ..show1_engine.models.bundle import Show1Model
-from ..show1_engine.stages.interpolate import FACTOR, STAGE, InterpolateSettings, interpolate
+from ..show1_engine.stages.interpolate import FACTORS, STAGE, InterpolateSettings, interpolate, rate
 from ..show1_engine.stages.keyframes import FPS
 from .schema import (
     cfg_input,
     cut_aware_input,
     frames_output,
     images_input,
+    loop_input,
     model_input,
     negative_input,
     positive_input,
@@ -24,9 +27,40 @@ from .schema import (
     steps_input,
     tiling_input,
 )
-from .sockets import Conditioning, texts
+from .sockets import Conditioning, linked, loaded, texts
 
 _DEFAULTS = InterpolateSettings()
+
+
+def _rate_inputs() -> list[io.Input]:
+    """How many frames there are to be, and which of them are the given ones."""
+    return [
+        io.Combo.Input(
+            "factor",
+            options=[str(factor) for factor in FACTORS],
+            default=str(_DEFAULTS.factor),
+            optional=True,
+            tooltip="New rate over the old one. The model's own is 4; 2 is every second frame of "
+            "that, 8 and 16 are made in two passes.",
+        ),
+        io.Float.Input(
+            "target_fps",
+            default=0.0,
+            min=0.0,
+            max=3840.0,
+            step=0.01,
+            optional=True,
+            tooltip="Frames per second of the result, up to 16 times fps; 0: by factor. The frames "
+            "nearest in time are taken, and the node says how near they are.",
+        ),
+        io.Boolean.Input(
+            "keep_given",
+            default=_DEFAULTS.keep_given,
+            optional=True,
+            tooltip="The given frames come back exactly as they are; else the model redraws them.",
+        ),
+        loop_input("frames between the last and the first too, so factor x F in all"),
+    ]
 
 
 class Show1Interpolate(io.ComfyNode):
@@ -35,8 +69,8 @@ class Show1Interpolate(io.ComfyNode):
         return schema(
             node_id="Show1Interpolate",
             display_name="Interpolate Frames (Show-1)",
-            description="Three new frames between every two: F frames become 4(F-1)+1, at four "
-            "times the rate.",
+            description="New frames between every two, three of them as the model was trained: F "
+            "frames become 4(F-1)+1, at four times the rate.",
             search_aliases=["show1", "show-1", "frame interpolation", "slow motion", "fps"],
             inputs=[
                 model_input("An interpolation model (show-1-interpolation)"),
@@ -62,9 +96,10 @@ class Show1Interpolate(io.ComfyNode):
                     "over a cut the last frame is held, nothing is invented between two scenes"
                 ),
                 preset_input(),
+                *_rate_inputs(),
             ],
             outputs=[io.Image.Output(display_name="images"), io.Float.Output(display_name="fps")],
-            advanced=("sampler", "tiling", "cut_aware"),
+            advanced=("sampler", "tiling", "cut_aware", "target_fps", "loop"),
             has_intermediate_output=True,
         )
 
@@ -77,9 +112,19 @@ class Show1Interpolate(io.ComfyNode):
         negative: Conditioning | None = None,
         fps: float = FPS,
         cut_aware: bool = True,
+        factor: str = str(_DEFAULTS.factor),
+        target_fps: float = 0.0,
         **sampling: Any,
     ) -> io.NodeOutput:
-        settings = InterpolateSettings(cuts=cut_aware, **sampling)
-        text = texts(STAGE, positive, negative)
-        images = interpolate(model, images, *text, settings=settings, report=ComfyReport())
-        return frames_output(images, fps * FACTOR)
+        text, model = texts(STAGE, positive, negative), loaded(STAGE, model)
+        one_of(f"{STAGE}: factor", factor, [str(known) for known in FACTORS])
+        settings = InterpolateSettings(cuts=cut_aware, factor=int(factor), **sampling)
+        frames = len(linked(STAGE, "images", images, Tensor, source="frames (IMAGE)"))
+        if not target_fps:
+            made = interpolate(model, images, *text, settings=settings, report=ComfyReport())
+            return frames_output(made, fps * settings.factor)
+        to = rate(frames, fps, target_fps, loop=settings.loop)
+        settings = replace(settings, factor=to.factor)
+        made = interpolate(model, images, *text, settings=settings, report=ComfyReport())
+        show_text(f"{len(to.frames)} frames at {target_fps:g} fps, {to.told}")
+        return frames_output(made[to.frames], target_fps)

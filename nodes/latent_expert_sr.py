@@ -15,6 +15,8 @@ from .schema import (
     cut_aware_input,
     frames_output,
     images_input,
+    loop_input,
+    mask_input,
     model_input,
     negative_input,
     positive_input,
@@ -25,7 +27,7 @@ from .schema import (
     steps_input,
     tiling_input,
 )
-from .sockets import Conditioning, texts
+from .sockets import Conditioning, linked, loaded, texts
 
 _DEFAULTS = LatentExpertSettings()
 
@@ -116,9 +118,11 @@ class Show1LatentExpertSR(io.ComfyNode):
                 color_match_input(_DEFAULTS.color_match),
                 cut_aware_input("no window reaches across a cut"),
                 preset_input(),
+                mask_input(),
+                loop_input("windows wrap round, the last frame leads to the first"),
             ],
             outputs=[io.Image.Output(display_name="images")],
-            advanced=("sampler", "window", "overlap", "tiling", "color_match", "cut_aware"),
+            advanced=("sampler", "window", "overlap", "tiling", "color_match", "cut_aware", "loop"),
             has_intermediate_output=True,
         )
 
@@ -131,12 +135,21 @@ class Show1LatentExpertSR(io.ComfyNode):
         negative: Conditioning | None = None,
         vae: Any = None,
         cut_aware: bool = True,
+        mask: Tensor | None = None,
         **sampling: Any,
     ) -> io.NodeOutput:
         settings = LatentExpertSettings(cuts=cut_aware, **sampling)
         text = texts(STAGE, positive, negative)
+        if vae is not None and not hasattr(vae, "decode"):
+            linked(STAGE, "vae", vae, ComfyVae, source="Load VAE")
         codec = None if vae is None else ComfyVae(vae)
         images = latent_expert_sr(
-            model, images, *text, settings=settings, codec=codec, report=ComfyReport()
+            loaded(STAGE, model),
+            images,
+            *text,
+            settings=settings,
+            codec=codec,
+            report=ComfyReport(),
+            mask=mask,
         )
         return frames_output(images)

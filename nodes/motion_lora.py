@@ -11,7 +11,7 @@ from ..show1_engine.lora.formats import lora_from, read_lora
 from ..show1_engine.lora.merging import with_motion
 from ..show1_engine.models.bundle import Show1Model
 from .schema import model_input, schema
-from .sockets import Model
+from .sockets import Model, linked, loaded
 
 _NONE = "none"
 
@@ -60,7 +60,9 @@ class Show1MotionLoRA(io.ComfyNode):
         strength: float,
         lora: dict[str, Tensor] | None = None,
     ) -> io.NodeOutput:
+        loaded("Show1MotionLoRA", model)
         if lora is not None:
+            linked("Show1MotionLoRA", "lora", lora, dict, source="Train Show-1 Motion LoRA")
             return io.NodeOutput(
                 with_motion(model, lora_from(lora, model, "the connected LoRA"), strength)
             )

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..show1_engine.host.ui import ComfyReport
 from ..show1_engine.models.bundle import Show1Model
+from ..show1_engine.stages.given import GivenFrames, parsed_indices
 from ..show1_engine.stages.pixel_sr import (
     FIRST_FRAME_SETTINGS,
     STAGE,
@@ -20,6 +21,7 @@ from .schema import (
     cut_aware_input,
     frames_output,
     images_input,
+    mask_input,
     model_input,
     negative_input,
     noise_level_input,
@@ -31,9 +33,49 @@ from .schema import (
     steps_input,
     tiling_input,
 )
-from .sockets import Conditioning, Model, texts
+from .sockets import Conditioning, Model, linked, loaded, texts
 
 _DEFAULTS, _FIRST = PixelSRSettings(), FIRST_FRAME_SETTINGS
+
+
+def _first_frame_inputs() -> list[io.Input]:
+    """The first frame, or who makes it."""
+    return [
+        io.Image.Input(
+            "first_frame",
+            optional=True,
+            tooltip="The first frame at the target's aspect, from any upscaler; the clip "
+            "follows it. Without it (and a model for it) the model starts alone.",
+        ),
+        Model.Input(
+            "first_frame_model",
+            optional=True,
+            tooltip="A 2-D super-resolution model (DeepFloyd IF-II-L) that makes the first "
+            "frame. Not used when first_frame is connected.",
+        ),
+        steps_input(_FIRST.steps, "first_frame_steps", optional=True),
+        cfg_input(_FIRST.cfg, "first_frame_cfg", optional=True),
+        noise_level_input(_FIRST.noise_level, "first_frame_noise_level", optional=True),
+    ]
+
+
+def _reference_inputs() -> list[io.Input]:
+    """Clean frames anywhere in the clip."""
+    return [
+        io.Image.Input(
+            "reference_frames",
+            optional=True,
+            tooltip="Clean frames at the target's aspect, from any upscaler, anywhere in "
+            "the clip; from each on the clip follows it.",
+        ),
+        io.String.Input(
+            "reference_indices",
+            default="",
+            optional=True,
+            tooltip="Which frame of images each reference is: numbers from 0, such as "
+            "0, 24, -1 (the last). Empty: the first ones.",
+        ),
+    ]
 
 
 class Show1PixelSR(io.ComfyNode):
@@ -54,21 +96,7 @@ class Show1PixelSR(io.ComfyNode):
                 cfg_input(_DEFAULTS.cfg),
                 noise_level_input(_DEFAULTS.noise_level),
                 seed_input(),
-                io.Image.Input(
-                    "first_frame",
-                    optional=True,
-                    tooltip="The first frame at the target's aspect, from any upscaler; the clip "
-                    "follows it. Without it (and a model for it) the model starts alone.",
-                ),
-                Model.Input(
-                    "first_frame_model",
-                    optional=True,
-                    tooltip="A 2-D super-resolution model (DeepFloyd IF-II-L) that makes the first "
-                    "frame. Not used when first_frame is connected.",
-                ),
-                steps_input(_FIRST.steps, "first_frame_steps", optional=True),
-                cfg_input(_FIRST.cfg, "first_frame_cfg", optional=True),
-                noise_level_input(_FIRST.noise_level, "first_frame_noise_level", optional=True),
+                *_first_frame_inputs(),
                 sampler_input(),
                 tiling_input(),
                 color_match_input(_DEFAULTS.color_match),
@@ -84,6 +112,8 @@ class Show1PixelSR(io.ComfyNode):
                 ),
                 cut_aware_input("a cut starts a new chain of windows"),
                 preset_input(),
+                *_reference_inputs(),
+                mask_input(),
             ],
             outputs=[io.Image.Output(display_name="images")],
             advanced=(
@@ -94,6 +124,7 @@ class Show1PixelSR(io.ComfyNode):
                 "tiling",
                 "color_match",
                 "cut_aware",
+                "reference_indices",
             ),
             has_intermediate_output=True,
         )
@@ -111,11 +142,16 @@ class Show1PixelSR(io.ComfyNode):
         first_frame_cfg: float = _FIRST.cfg,
         first_frame_noise_level: int = _FIRST.noise_level,
         cut_aware: bool = True,
+        reference_frames: Tensor | None = None,
+        reference_indices: str = "",
+        mask: Tensor | None = None,
         **sampling: Any,
     ) -> io.NodeOutput:
         settings = PixelSRSettings(cuts=cut_aware, **sampling)
         text = texts(STAGE, positive, negative)
-        if first_frame is None and first_frame_model is not None:
+        if first_frame is not None:
+            linked(STAGE, "first_frame", first_frame, Tensor, source="a frame (IMAGE)")
+        elif first_frame_model is not None:
             first = PixelSRSettings(
                 steps=first_frame_steps,
                 cfg=first_frame_cfg,
@@ -124,8 +160,21 @@ class Show1PixelSR(io.ComfyNode):
                 sampler=settings.sampler,
                 preset=settings.preset,
             )
-            first_frame = FirstFrame(first_frame_model, first)
+            maker = loaded(STAGE, first_frame_model, "first_frame_model")
+            first_frame = FirstFrame(maker, first)
+        references = None
+        if reference_frames is not None:
+            linked(STAGE, "reference_frames", reference_frames, Tensor, source="frames (IMAGE)")
+            places = parsed_indices(STAGE, reference_indices, len(reference_frames))
+            references = GivenFrames(reference_frames, places)
         images = pixel_sr(
-            model, images, *text, settings=settings, first_frame=first_frame, report=ComfyReport()
+            loaded(STAGE, model),
+            images,
+            *text,
+            settings=settings,
+            first_frame=first_frame,
+            report=ComfyReport(),
+            references=references,
+            mask=mask,
         )
         return frames_output(images)

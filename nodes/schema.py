@@ -11,6 +11,7 @@ from torch import Tensor
 from ..show1_engine.color import METHODS
 from ..show1_engine.frames import small_sheet
 from ..show1_engine.host.ui import to_output
+from ..show1_engine.pictures import draft_sheet
 from ..show1_engine.sampling.presets import PRESETS
 from ..show1_engine.sampling.samplers import SAMPLERS
 from .sockets import Model
@@ -36,15 +37,19 @@ def knows(field: str) -> bool:
     return any(known.name == field for known in dataclasses.fields(io.Schema))
 
 
-def frames_output(images: Tensor, *more: Any) -> io.NodeOutput:
+def frames_output(images: Tensor, *more: Any, clips: int = 1) -> io.NodeOutput:
     """A stage's frames (F, H, W, C) as a node's first output, and what else it gives.
+
+    Several clips are shown one below the other with their numbers, on any host.
 
     Where the host keeps the pictures of nodes within a graph (has_intermediate_output), all frames
     in one picture go along: it comes back when the page was loaded anew. Elsewhere the node keeps
     its last live preview, and nothing is written.
     """
     picture = None
-    if knows("has_intermediate_output"):
+    if clips > 1:
+        picture = ui.PreviewImage(draft_sheet(images, clips)[None])
+    elif knows("has_intermediate_output"):
         picture = ui.PreviewImage(small_sheet(images)[None] / 255)
     return io.NodeOutput(to_output(images), *more, ui=picture)
 
@@ -76,11 +81,6 @@ def negative_input(advice: str) -> io.Input:
 def clip_input(name: str, tooltip: str, optional: bool = False) -> io.Input:
     """Frames that are only looked at: from any node, or straight from a video file."""
     return io.MultiType.Input(name, types=[io.Image, io.Video], optional=optional, tooltip=tooltip)
-
-
-def clip_frames(clip: Any) -> Tensor:
-    """The frames (F, H, W, C) of what a clip_input is connected to."""
-    return clip if isinstance(clip, Tensor) else clip.get_components().images
 
 
 def steps_input(default: int, name: str = "steps", optional: bool = False) -> io.Input:
@@ -176,6 +176,21 @@ def color_match_input(default: str) -> io.Input:
         optional=True,
         tooltip="Anchor colours to the input: not at all, by each frame's mean and spread "
         "(mean_std; lab in CIELAB), or all but the fine detail (wavelet).",
+    )
+
+
+def mask_input() -> io.Input:
+    return io.Mask.Input(
+        "mask",
+        optional=True,
+        tooltip="Where to work: one mask for all frames or one for each, soft edges if wanted. "
+        "Outside stays the input, enlarged.",
+    )
+
+
+def loop_input(effect: str) -> io.Input:
+    return io.Boolean.Input(
+        "loop", default=False, optional=True, tooltip=f"For clips played in a circle: {effect}."
     )
 
 

@@ -2,32 +2,62 @@
 
 from typing import Any
 
+import torch
 from comfy_api.latest import io
 from torch import Tensor
 
 from ..show1_engine.errors import InputError
+from ..show1_engine.models.bundle import Show1Model
+from ..show1_engine.stages.prompts import Prompt, PromptSchedule
 
 Model = io.Custom("SHOW1_MODEL")
 TextEncoder = io.Custom("SHOW1_TEXT_ENCODER")
 
+Given = io.Custom("SHOW1_GIVEN")
+
 _EMPTY = "show1_empty"  # the empty prompt's states, for stages whose negative is not connected
+_SCHEDULE = "show1_schedule"  # prompts over time, of which the states beside it are the first
 
 Conditioning = list[list[Any]]
 
 
-def conditioning(states: Tensor, empty: Tensor) -> Conditioning:
+def linked(stage: str, name: str, value: Any, kind: type, source: str) -> Any:
+    """`value` if it is what such a link carries; a graph may hold anything in its place."""
+    if not isinstance(value, kind):
+        raise InputError(
+            f"{stage}: '{name}' is {type(value).__name__}, not what its link carries; connect "
+            f"{source}"
+        )
+    return value
+
+
+def loaded(stage: str, model: Any, name: str = "model") -> Show1Model:
+    """The model on a link; InputError if something else is there."""
+    return linked(stage, name, model, Show1Model, source="Load Show-1 Model")
+
+
+def clip_frames(stage: str, name: str, clip: Any) -> Tensor:
+    """The frames (F, H, W, C) of what a clip_input is connected to."""
+    if not isinstance(clip, Tensor) and not hasattr(clip, "get_components"):
+        linked(stage, name, clip, Tensor, source="frames (IMAGE) or a video")
+    return clip if isinstance(clip, Tensor) else clip.get_components().images
+
+
+def conditioning(prompt: Prompt, empty: Tensor) -> Conditioning:
     """Core CONDITIONING that holds a prompt's states and, beside it, the empty prompt's; (1, 77,
-    width) each.
+    width) each. Prompts over time go along beside the first of them.
     """
-    return [[states, {_EMPTY: empty}]]
+    if isinstance(prompt, PromptSchedule):
+        return [[prompt.states[:1], {_EMPTY: empty, _SCHEDULE: prompt}]]
+    return [[prompt, {_EMPTY: empty}]]
 
 
 def texts(
     stage: str, positive: Conditioning, negative: Conditioning | None, guide: bool = True
-) -> tuple[Tensor, Tensor]:
-    """The states of both prompts. A negative that is not connected is the model's own empty prompt;
-    where there is none, it is an error, or (`guide` false) the positive one again, which amounts to
-    no guidance.
+) -> tuple[Prompt, Prompt]:
+    """The states of both prompts, or their schedules. A negative that is not connected is the
+    model's own empty prompt; where there is none, it is an error, or (`guide` false) the positive
+    one again, which amounts to no guidance.
     """
     states = _states(stage, "positive", positive)
     if negative is not None:
@@ -48,7 +78,18 @@ def empty_prompt(positive: Conditioning) -> Tensor | None:
     return positive[0][1].get(_EMPTY)
 
 
-def _states(stage: str, name: str, value: Conditioning) -> Tensor:
+def one_text(stage: str, name: str, value: Conditioning) -> Tensor:
+    """The states of a prompt that may not change over time."""
+    states = _states(stage, name, value)
+    if isinstance(states, PromptSchedule):
+        raise InputError(
+            f"{stage}: '{name}' changes over time, and one prompt is read here; connect "
+            "Show1TextEncode"
+        )
+    return states
+
+
+def _states(stage: str, name: str, value: Conditioning) -> Prompt:
     if not isinstance(value, (list, tuple)):
         raise InputError(
             f"{stage}: '{name}' is no prompt but {type(value).__name__}; connect Show1TextEncode"
@@ -71,4 +112,12 @@ def _states(stage: str, name: str, value: Conditioning) -> Tensor:
             f"{stage}: '{name}' is a batch of {len(pair[0])} prompts; Show-1 reads one, so encode "
             "one text alone"
         )
-    return pair[0]
+    schedule = pair[1].get(_SCHEDULE)
+    if schedule is None:
+        return pair[0]
+    if not isinstance(schedule, PromptSchedule) or not torch.equal(schedule.states[:1], pair[0]):
+        raise InputError(
+            f"{stage}: '{name}' was changed between Show1PromptSchedule and here; connect it "
+            "straight"
+        )
+    return schedule

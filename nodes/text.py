@@ -4,10 +4,27 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..show1_engine.host.text import encode_with_clip
-from ..show1_engine.models.text import TextEncoder as Encoder
+from ..show1_engine.host.text import states_of
 from .schema import schema
 from .sockets import TextEncoder, conditioning
+
+
+def text_encoder_input() -> io.Input:
+    return io.MultiType.Input(
+        "text_encoder",
+        types=[TextEncoder, io.Clip],
+        tooltip="From Load Show-1 Text Encoder, or a core CLIP that holds t5-v1_1-xxl or "
+        "OpenCLIP-H.",
+    )
+
+
+def clean_caption_input() -> io.Input:
+    return io.Boolean.Input(
+        "clean_caption",
+        default=False,
+        optional=True,
+        tooltip="Strip web debris (links, tags, hashes) from a T5 prompt first.",
+    )
 
 
 class Show1TextEncode(io.ComfyNode):
@@ -20,12 +37,7 @@ class Show1TextEncode(io.ComfyNode):
             "pixel super-resolution, with OpenCLIP for the latent expert.",
             search_aliases=["show1", "prompt", "text encode"],
             inputs=[
-                io.MultiType.Input(
-                    "text_encoder",
-                    types=[TextEncoder, io.Clip],
-                    tooltip="From Load Show-1 Text Encoder, or a core CLIP that holds "
-                    "t5-v1_1-xxl or OpenCLIP-H.",
-                ),
+                text_encoder_input(),
                 io.String.Input(
                     "text",
                     multiline=True,
@@ -34,12 +46,7 @@ class Show1TextEncode(io.ComfyNode):
                     tooltip="The prompt; 77 tokens are read. Weights such as (red:1.3) are plain "
                     "text here.",
                 ),
-                io.Boolean.Input(
-                    "clean_caption",
-                    default=False,
-                    optional=True,
-                    tooltip="Strip web debris (links, tags, hashes) from a T5 prompt first.",
-                ),
+                clean_caption_input(),
             ],
             outputs=[io.Conditioning.Output(display_name="conditioning")],
             advanced=("clean_caption",),
@@ -47,9 +54,6 @@ class Show1TextEncode(io.ComfyNode):
 
     @classmethod
     def execute(cls, text_encoder: Any, text: str, clean_caption: bool = False) -> io.NodeOutput:
-        texts = [text, ""]  # the empty prompt goes along for stages whose negative is not connected
-        if isinstance(text_encoder, Encoder):
-            states = text_encoder.encode(texts, clean_caption)
-        else:
-            states = encode_with_clip(text_encoder, texts, clean_caption)
+        # The empty prompt goes along for stages whose negative is not connected.
+        states = states_of(text_encoder, [text, ""], clean_caption)
         return io.NodeOutput(conditioning(states[:1], states[1:]))

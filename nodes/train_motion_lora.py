@@ -12,8 +12,8 @@ from ..show1_engine.models.bundle import Show1Model
 from ..show1_engine.training.motion import MotionTraining
 from ..show1_engine.training.objectives import OBJECTIVES
 from ..show1_engine.training.settings import STAGE, TIMESTEPS, TrainSettings
-from .schema import clip_frames, clip_input, model_input, positive_input, schema, seed_input
-from .sockets import Conditioning, empty_prompt, texts
+from .schema import clip_input, model_input, positive_input, schema, seed_input
+from .sockets import Conditioning, clip_frames, empty_prompt, loaded, one_text, texts
 
 _DEFAULTS = TrainSettings()
 _cut_short: Counter[str] = Counter()  # trainings that a user stopped, by their settings
@@ -239,9 +239,9 @@ class Show1TrainMotionLoRA(io.ComfyNode):
             else None
         )
         training = MotionTraining(
-            model,
-            clip_frames(images),
-            texts(STAGE, positive, positive)[0],
+            loaded(STAGE, model),
+            clip_frames(STAGE, "images", images),
+            one_text(STAGE, "positive", positive),
             settings=settings,
             sample=sample,
             empty=empty_prompt(positive),

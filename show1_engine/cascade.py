@@ -18,10 +18,14 @@ from .lora.formats import read_lora
 from .lora.merging import with_motion
 from .models.bundle import Show1Model
 from .models.handle import Runtime
-from .models.kinds import FIRST_FRAME_SR, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
+from .models.kinds import FIRST_FRAME_SR, INTERPOLATION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
 from .models.text import CLIP, T5, TextEncoder
 from .progress import Report
 from .sampling.windows import original_windows
+from .stages.given import GivenFrames
+from .stages.interpolate import FACTOR
+from .stages.keyframes import FPS
+from .stages.prompts import Prompt, scheduled_prompts
 from .stages.registry import ENDS, STAGES
 from .stages.settings import StageSettings
 
@@ -36,6 +40,10 @@ class Cascade:
     loras: files and strengths, by kind of model.
     text_encoder: a T5 file or folder for the pixel stages, in place of the one that lies with the
         models.
+    prompts: lines "FRAME: prompt" or "SECONDSs: prompt" over the keyframes, in place of `prompt`.
+    transition: keyframes over which one of them turns into the next.
+    given: frames that the keyframes are to contain.
+    start: a clip (F, H, W, C) that the keyframes start from, by their strength.
     """
 
     models: Path
@@ -47,6 +55,32 @@ class Cascade:
     reference: bool = False
     loras: Mapping[str, list[tuple[Path, float]]] = field(default_factory=dict)
     text_encoder: Path | None = None
+    prompts: str = ""
+    transition: int = 2
+    given: GivenFrames | None = None
+    start: Tensor | None = None
+
+    def texts(self, encoder: TextEncoder, negative: str) -> tuple[Prompt, Tensor]:
+        """The prompt, or the prompts over time, and the negative one, encoded."""
+        if not self.prompts:
+            states = encoder.encode([self.prompt, negative])
+            return states[:1], states[1:]
+        frames = self.settings_of(KEYFRAMES).num_frames
+        prompts = scheduled_prompts(
+            "prompts",
+            self.prompts,
+            frames,
+            fps=FPS,
+            transition=self.transition,
+            encode=encoder.encode,
+        )
+        return prompts, encoder.encode([negative])
+
+    def fps(self, kind: str) -> float:
+        """Frames per second of a stage's result: the table's, at the factor asked for."""
+        rate = STAGES[kind].fps
+        later = list(STAGES).index(kind) >= list(STAGES).index(INTERPOLATION)
+        return rate * self.settings_of(INTERPOLATION).factor / FACTOR if later else rate
 
     def settings_of(self, kind: str) -> Any:
         """The settings of a stage: as given, else the released ones."""
@@ -67,10 +101,15 @@ def run(
     frame the clip's own makes it.
     """
     paths = cascade_in(cascade.models)
-    prompts = [cascade.prompt, cascade.pixel_negative_prompt]
+    if cascade.settings_of(KEYFRAMES).drafts > 1 and cascade.until != STAGES[KEYFRAMES].option:
+        raise InputError(
+            "drafts are clips to choose from: make them with --until keyframes, then the one you "
+            "like by its seed"
+        )
     encoder = t5_of(cascade.models, runtime, paths, chosen=cascade.text_encoder)
-    text, images = _halves(encoder.encode(prompts)), None
-    more: dict[str, Any] = {}  # what the next stage is given besides
+    text, images = cascade.texts(encoder, cascade.pixel_negative_prompt), None
+    # What the next stage is given besides.
+    more: dict[str, Any] = {"given": cascade.given, "images": cascade.start}
     for kind in cascade.kinds():
         if kind == FIRST_FRAME_SR and kind not in paths:
             continue
@@ -102,11 +141,10 @@ def _model(
 
 def _latent_text(
     cascade: Cascade, runtime: Runtime, paths: Mapping[str, Path]
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Prompt, Tensor]:
     """The prompts as the latent expert reads them."""
     encoder = text_encoder_in(cascade.models, CLIP, paths.get(LATENT_EXPERT))
-    prompts = [cascade.prompt, cascade.negative_prompt]
-    return _halves(load_text_encoder(encoder, runtime).encode(prompts))
+    return cascade.texts(load_text_encoder(encoder, runtime), cascade.negative_prompt)
 
 
 def _handed_over(cascade: Cascade, images: Tensor) -> Tensor:
@@ -131,10 +169,6 @@ def t5_of(
             f"'{chosen}' is no T5, which the pixel stages read text with; give a t5xxl file"
         )
     return encoder
-
-
-def _halves(states: Tensor) -> tuple[Tensor, Tensor]:
-    return states[:1], states[1:]
 
 
 def original_handover(images: Tensor, height: int, width: int) -> Tensor:

@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
 def generate(command: argparse.ArgumentParser) -> None:
     command.usage = "%(prog)s --prompt TEXT [--models DIR] [--out FILE] [options]"
     add = command.add_argument
-    add("--prompt", required=True, metavar="TEXT", help="what is to be seen")
+    add("--prompt", metavar="TEXT", help="what is to be seen (this or --prompts is needed)")
     add(
         "--negative-prompt",
         default="low resolution, blur",
@@ -64,6 +64,7 @@ def generate(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="float32 frames of every stage as .safetensors",
     )
+    _add_control(command)
     _add_lora(command, "--lora", "the keyframe model")
     _add_lora(command, "--pixel-sr-lora", "pixel super-resolution")
     stages = declared.stages()
@@ -89,6 +90,52 @@ def generate(command: argparse.ArgumentParser) -> None:
         _add_settings(group, fields, prefix=prefix, without=without)
 
 
+def _add_control(command: argparse.ArgumentParser) -> None:
+    """What the keyframes are to follow besides the prompt."""
+    add = command.add_argument
+    add(
+        "--prompts",
+        type=Path,
+        metavar="FILE",
+        help="prompts over time in place of --prompt, a line for each: '16: a blue square' from "
+        "keyframe 16 on, '8s: a blue square' from second 8",
+    )
+    add(
+        "--transition",
+        type=int,
+        default=2,
+        metavar="N",
+        help="keyframes over which one of --prompts turns into the next (default: %(default)s)",
+    )
+    add(
+        "--given",
+        type=Path,
+        metavar="FILE",
+        help="picture or video whose frames the keyframes are to contain",
+    )
+    add(
+        "--given-indices",
+        default="",
+        metavar="TEXT",
+        help="which keyframe each frame of --given is, such as '0, -1' or '0-3' (default: the "
+        "first ones)",
+    )
+    add(
+        "--harmonise",
+        type=int,
+        default=0,
+        metavar="N",
+        help="how often the keyframes are cleaned and noised again before each step, so that they "
+        "agree with --given, 0 to 10 (default: %(default)s)",
+    )
+    add(
+        "--start-from",
+        type=Path,
+        metavar="FILE",
+        help="video that the keyframes start from, noised by --keyframes-strength",
+    )
+
+
 def upscale(command: argparse.ArgumentParser) -> None:
     _add_files(command)
     fields = declared.stages()["pixel-sr"]
@@ -100,7 +147,8 @@ def interpolate(command: argparse.ArgumentParser) -> None:
     _add_files(command)
     fields = declared.stages()["interpolate"]
     group = _group(command, "sampling", SETTINGS["interpolate"])
-    _add_settings(group, fields, changed=INTERPOLATE)
+    # A file is worked through in pieces, whose ends are not its own.
+    _add_settings(group, fields, changed=INTERPOLATE, without=("loop",))
 
 
 def train(command: argparse.ArgumentParser) -> None:
@@ -179,7 +227,7 @@ def convert(command: argparse.ArgumentParser) -> None:
 COMMANDS = {  # name -> how its parser is filled, what it does
     "generate": (generate, "sample a video from a prompt"),
     "upscale": (upscale, "enlarge a video file four times (pixel super-resolution)"),
-    "interpolate": (interpolate, "put three new frames between every two of a video file"),
+    "interpolate": (interpolate, "put new frames between every two of a video file"),
     "train": (train, "learn the motion of a video file as a LoRA"),
     "download": (download, "fetch published models"),
     "convert": (convert, "write a model folder as one .safetensors file"),

@@ -1,4 +1,4 @@
-"""python -m show1_engine interpolate: a video file at four times the rate, audio kept, of any
+"""python -m show1_engine interpolate: a video file at a multiple of its rate, audio kept, of any
 length.
 """
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..models.bundle import Show1Model
 from ..models.kinds import INTERPOLATION
-from ..stages.interpolate import FACTOR, InterpolateSettings, interpolate
+from ..stages.interpolate import InterpolateSettings, interpolate
 from .arguments import INTERPOLATE
 from .common import settings
 from .footage import Texts, process
@@ -22,4 +22,4 @@ def run(args: argparse.Namespace) -> None:
     def stage(model: Show1Model, text: Texts, piece: Tensor, last: Tensor | None) -> Tensor:
         return interpolate(model, piece, *text, settings=asked, report=bar)
 
-    process(args, INTERPOLATION, stage, finish=lambda images: images, rate=FACTOR, bar=bar)
+    process(args, INTERPOLATION, stage, finish=lambda images: images, rate=asked.factor, bar=bar)

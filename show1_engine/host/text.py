@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..models.text import caption, fixed
+from ..models.text import TextEncoder, caption, fixed
 
 
 class HostText(nn.Module):
@@ -38,6 +38,18 @@ class HostText(nn.Module):
         if self.kind == "t5":
             return self.model(ids, attention_mask=mask, dtype=torch.float32)[0]
         return self.model(ids)[0]
+
+
+def states_of(encoder: Any, texts: list[str], clean_caption: bool = False) -> Tensor:
+    """Text states (len(texts), 77, width) from one of our text encoders or from a core CLIP."""
+    if isinstance(encoder, TextEncoder):
+        return encoder.encode(texts, clean_caption)
+    if not hasattr(encoder, "cond_stage_model"):
+        raise InputError(
+            f"'text_encoder' is {type(encoder).__name__}, not what its link carries; connect Load "
+            "Show-1 Text Encoder or a CLIP"
+        )
+    return encode_with_clip(encoder, texts, clean_caption)
 
 
 def encode_with_clip(clip: Any, texts: list[str], clean_caption: bool = False) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints.tokenizer import check_tokenizer
-from ..errors import CheckpointError, printable
+from ..errors import CheckpointError, InputError, printable
 from .handle import Handle
 from .managed import Managed
 
@@ -26,6 +26,7 @@ def caption(text: str, clean: bool = False) -> str:
     Cleaning is DeepFloyd's, as diffusers keeps it in its IF pipelines (needs ftfy and
     beautifulsoup4).
     """
+    _check_text(text)
     if not clean:
         return text.lower().strip()
     from diffusers import IFPipeline
@@ -38,9 +39,18 @@ def fixed(text: str) -> str:
     """A CLIP prompt with broken unicode mended, which tokenizers up to transformers 4 did
     themselves.
     """
+    _check_text(text)
     import ftfy
 
     return ftfy.fix_text(text)
+
+
+def _check_text(text: str) -> None:
+    """InputError unless it is text that tokenizers can read."""
+    try:
+        text.encode()
+    except (AttributeError, UnicodeEncodeError):
+        raise InputError(f"the prompt {text!r} is no text; type it anew") from None
 
 
 @dataclass(frozen=True)

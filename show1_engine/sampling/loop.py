@@ -5,6 +5,7 @@ from torch import Generator, Tensor
 
 from ..errors import ResultError
 from ..progress import Preview, Report
+from .known import Known
 from .samplers import SAMPLERS, Predict
 from .schedules import Schedule
 
@@ -17,11 +18,13 @@ def denoise(
     report: Report,
     condition: Tensor | None = None,
     stage: str = "sampling",
+    known: Known | None = None,
 ) -> Tensor:
     """Walks `start` (N, C, F, H, W) down the schedule, `condition` (N, C', F, H, W) beside it.
 
     The batch holds len(sources) windows of equal size, each with its own noise source, so that a
-    batch of windows gives the numbers the windows give one by one.
+    batch of windows gives the numbers the windows give one by one. What is `known` of the sample is
+    held while the rest is sampled.
 
     Raises ResultError, naming `stage` and the first bad step, if the sample is no longer finite.
     """
@@ -32,11 +35,16 @@ def denoise(
             sample if condition is None else torch.cat([sample, condition], dim=1), timestep
         )
 
-    def reported(step: int, sample: Tensor, preview: Preview) -> None:
+    guided = known.holding(beside, schedule) if known else beside
+    again = known.harmonised(guided, schedule, sources[0]) if known else lambda _, sample: sample
+
+    def reported(step: int, sample: Tensor, preview: Preview) -> Tensor:
         watch.look(sample)
         report(step, len(schedule.timesteps), preview)
+        return again(step, sample)
 
-    return SAMPLERS[schedule.sampler].run(beside, start, schedule, sources=sources, report=reported)
+    run = SAMPLERS[schedule.sampler].run
+    return run(guided, again(0, start), schedule, sources=sources, report=reported)
 
 
 class _Watch:

@@ -22,9 +22,8 @@ _LEAST_LOG_SNR = -5.1
 _LAST_PART = 1 / 3  # best of those tried on show1-micro, 4 to 16 steps
 
 Predict = Callable[[Tensor, int], Tensor]  # (sample, timestep) -> noise and variance
-Reported = Callable[
-    [int, Tensor, Preview], None
-]  # (steps done, the sample now, its preview), after every step
+# (steps done, the sample now, its preview), after every step -> the sample to go on from
+Reported = Callable[[int, Tensor, Preview], Tensor]
 Run = Callable[[Predict, Tensor, Schedule, list[Generator], Reported], Tensor]
 
 
@@ -43,7 +42,7 @@ def scheduled(
         sample = torch.cat(
             [stepper.step(p, timestep, x, generator=source) for stepper, p, x, source in rows]
         )
-        report(i + 1, sample, preview)
+        sample = report(i + 1, sample, preview)
     return sample
 
 
@@ -80,7 +79,7 @@ def heun(
             change = clean_at(scaled * stepper.signal(after), after) - clean
             scaled = scaled + (1 + (1 - left) / math.log(left)) * change
             sample = scaled * stepper.signal(after)
-        report(i + 1, sample, lambda clean=clean: clean)
+        sample = report(i + 1, sample, lambda clean=clean: clean)
     return sample
 
 

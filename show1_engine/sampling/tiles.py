@@ -54,9 +54,13 @@ def whole(length: int) -> list[Span]:
 
 
 def blended(
-    predict: Predict, boxes_of: Callable[[int], list[Box]], side: int, least: int
+    predict: Callable[[Span], Predict],
+    boxes_of: Callable[[int], list[Box]],
+    side: int,
+    least: int,
 ) -> Predict:
-    """`predict` on overlapping boxes of a large sample, averaged by their weights at every step.
+    """`predict(time)` on overlapping boxes of a large sample, averaged by their weights at every
+    step.
 
     All boxes see the same noise, since they are cut out of one sample: no seam can grow between
     them. When the device runs out of memory the tiles are halved, down to `least`, and the step is
@@ -78,12 +82,14 @@ def blended(
     return run
 
 
-def _averaged(predict: Predict, plan: list[Box], x: Tensor, timestep: int) -> Tensor:
+def _averaged(
+    predict: Callable[[Span], Predict], plan: list[Box], x: Tensor, timestep: int
+) -> Tensor:
     if len(plan) == 1:
-        return predict(x, timestep)
+        return predict(plan[0].time)(x, timestep)
     out = None
     for box in plan:
-        part = predict(x[box.index], timestep)
+        part = predict(box.time)(x[box.index], timestep)
         if out is None:
             out = part.new_zeros(*part.shape[:2], *x.shape[2:])
         out[box.index] += part * box.weight.to(part.device)

@@ -59,15 +59,29 @@ def original_windows(frames: int, window: int = 8) -> list[Window]:
 
 @dataclass(frozen=True, eq=False)
 class Span:
-    """Positions start..stop-1 of an axis and the weight of each, (stop - start,)."""
+    """Positions start..stop-1 of an axis and the weight of each, (stop - start,).
+
+    round: length of an axis that is a circle, on which the span may run past the end to the
+        beginning; 0 for a straight one.
+    """
 
     start: int
     stop: int
     weight: Tensor
+    round: int = 0
 
     @property
-    def slice(self) -> slice:
-        return slice(self.start, self.stop)
+    def index(self) -> slice | Tensor:
+        """What picks the positions out of a tensor's axis."""
+        if self.stop <= self.round or not self.round:
+            return slice(self.start, self.stop)
+        return torch.arange(self.start, self.stop) % self.round
+
+    @property
+    def moment(self) -> float:
+        """The position in the middle."""
+        middle = (self.start + self.stop - 1) / 2
+        return middle % self.round if self.round else middle
 
 
 def spans(length: int, size: int, overlap: int, multiple: int = 1) -> list[Span]:
@@ -117,6 +131,31 @@ def scene_spans(frames: int, window: int, overlap: int, cuts: list[int] = ()) ->
     ]
 
 
+def loop_spans(length: int, size: int, overlap: int) -> list[Span]:
+    """Covers a circle with at least two equal stretches of at most `size`, evenly spread.
+
+    Neighbours overlap by at least `overlap`, the last and the first too; weights sum to 1.
+    """
+    if length == 1:
+        return [Span(0, 1, torch.ones(1))]
+    size = min(size, length)
+    overlap = min(overlap, size - 1)
+    count = max(2, -(-length // (size - overlap)))
+    starts = [i * length // count for i in range(count)] + [length]
+    steps = [after - start for start, after in zip(starts, starts[1:])]
+    weights = [
+        _ramp(size, max(0, size - steps[i - 1]), max(0, size - steps[i])) for i in range(count)
+    ]
+    places = [torch.arange(start, start + size) % length for start in starts[:-1]]
+    total = torch.zeros(length)
+    for index, weight in zip(places, weights):
+        total[index] += weight
+    return [
+        Span(start, start + size, weight / total[index], round=length)
+        for start, weight, index in zip(starts, weights, places)
+    ]
+
+
 @dataclass(frozen=True, eq=False)
 class Box:
     """A stretch of time, rows and columns of a (B, C, F, H, W) tensor."""
@@ -127,7 +166,7 @@ class Box:
 
     @property
     def index(self) -> tuple[slice, ...]:
-        return (slice(None), slice(None), self.time.slice, self.rows.slice, self.columns.slice)
+        return (slice(None), slice(None), self.time.index, self.rows.index, self.columns.index)
 
     @property
     def weight(self) -> Tensor:

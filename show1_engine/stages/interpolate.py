@@ -1,11 +1,13 @@
 """Interpolation: three new frames between every two, in pixel space (paper section 3.3)."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import InputError, number_within
 from ..frames import (
     checked,
     finite,
@@ -21,14 +23,17 @@ from ..models.kinds import INTERPOLATION
 from ..noise import generator, randn
 from ..progress import Report, announce, counted, previewing, shifted, silent
 from ..sampling.cuts import find_cuts
+from ..sampling.guidance import Guidance
 from ..sampling.loop import denoise
 from ..sampling.tiles import whole
 from .plan import Steps, check_result, layout
+from .prompts import Prompt, PromptSchedule, at, share
 from .settings import StageSettings, guidance, one_prompt, samples_per_video
 
 STAGE = "Show1Interpolate"
-WINDOW = 5  # frames per window: two given ones and the three between
-FACTOR = WINDOW - 1
+FACTOR = 4  # the model's own
+WINDOW = FACTOR + 1  # frames per window: two given ones and the three between
+FACTORS = (2, 4, 8, 16)
 _PIXELS_AT_ONCE = 2**17  # per batch of windows: ten of the published size
 
 
@@ -38,125 +43,168 @@ class InterpolateSettings(StageSettings):
 
     tiling: side in pixels of the tiles that large frames are sampled in; 0: by the device's memory.
     cuts: hold the frame over a scene cut instead of inventing frames between two scenes.
+    factor: new rate over the old one, 2, 4, 8 or 16; the model's own is 4, others are passes of it
+        and every second frame of one.
+    keep_given: the given frames come back as they are; else the model redraws them.
+    loop: frames between the last and the first one too.
     """
 
     steps: int = 75
     cfg: float = 4.0
     tiling: int = 0
     cuts: bool = False
+    factor: int = FACTOR
+    keep_given: bool = False
+    loop: bool = False
 
 
 @torch.no_grad()
 def interpolate(
     model: Show1Model,
     images: Tensor,
-    positive: Tensor,
-    negative: Tensor,
+    positive: Prompt,
+    negative: Prompt,
     settings: InterpolateSettings,
     report: Report = silent,
 ) -> Tensor:
     """Interpolates between all neighbouring frames.
 
     Every window of two given frames is sampled from the same initial noise, in batches. As in the
-    original the model redraws the given frames too; where two windows meet, the later one's frame
-    is kept.
+    original the model redraws the given frames too, unless they are kept; where two windows meet,
+    the later one's frame stands.
 
     Args:
         model: an interpolation model.
         images: (F, H, W, C) frames of any size; a single frame comes back as it is.
-        positive, negative: T5 states (1, 77, width).
+        positive, negative: T5 states (1, 77, width), or schedules of them.
 
     Returns:
-        (4 * (F - 1) + 1, H, W, C), about [0, 1].
+        (factor * (F - 1) + 1, H, W, C), about [0, 1]; of a loop factor * F.
     """
     model.require(STAGE, INTERPOLATION)
     one_prompt(STAGE, positive, negative)
     images = checked(STAGE, "images", images)
-    steps = Steps.of(STAGE, model, settings)
+    s = settings
+    if s.factor not in FACTORS:
+        raise InputError(f"{STAGE}: 'factor' is {s.factor}; use one of {list(FACTORS)}")
+    steps = Steps.of(STAGE, model, s)
     if len(images) == 1:
         return images.clone()
-    count = FACTOR * (len(images) - 1) + 1
-    check_result(STAGE, count, *images.shape[1:])
-    result = images.new_empty(count, *images.shape[1:])
-    cuts = set(find_cuts(images)) if settings.cuts else set()
-    starts = [k for k in range(len(images) - 1) if k + 1 not in cuts]
-    for k in cuts:  # nothing lies between two scenes: the last frame stands until the next begins
-        result[FACTOR * (k - 1) : FACTOR * k] = images[k - 1]
-        result[FACTOR * k] = images[k]
-    _fill(
-        result,
-        model,
-        images,
-        starts=starts,
-        positive=positive,
-        negative=negative,
-        s=settings,
-        steps=steps,
-        report=report,
-    )
-    return result
+    check_result(STAGE, s.factor * len(images), *images.shape[1:])
+    cuts = find_cuts(images) if s.cuts else []
+    clip = torch.cat([images, images[:1]]) if s.loop else images
+    passes = 1 if s.factor <= FACTOR else 2
+    windows = [FACTOR**i * (len(clip) - 1 - len(cuts)) for i in range(passes)]
+    run = _Run(model, positive, negative, s=s, steps=steps, size=clip.shape[1:3], windows=windows)
+    announce(report, STAGE, run.told(len(images)))
+    for i in range(passes):
+        clip = run.between(clip, [FACTOR**i * cut for cut in cuts], report)
+    clip = clip[:: FACTOR**passes // s.factor]
+    return clip[:-1] if s.loop else clip
 
 
-def _fill(
-    result: Tensor,
-    model: Show1Model,
-    images: Tensor,
-    starts: list[int],
-    positive: Tensor,
-    negative: Tensor,
-    s: InterpolateSettings,
-    steps: Steps,
-    report: Report,
-) -> None:
-    """Samples the windows that begin at `starts` and writes them into `result`."""
-    multiple, (height, width) = model.network.size_multiple, images.shape[1:3]
-    size = pad_to_multiple(images.new_empty(1, 1, 1, height, width), multiple).shape[-2:]
-    batch = max(1, min(len(starts), _PIXELS_AT_ONCE // (WINDOW * size[0] * size[1])))
-    # Trained on whole scenes: only memory cuts them into tiles.
-    plan = layout(
-        model,
-        samples_per_video(s.cfg) * batch,
-        WINDOW,
-        size=size,
-        trained=max(size),
-        asked=s.tiling,
-        multiple=multiple,
-    )
-    groups = [starts[i : i + batch] for i in range(0, len(starts), batch)]
-    told = f"{len(images)} frames {width}x{height} -> {len(result)}, in "
-    told += f"{counted(len(starts), 'window')} ({batch} at once){plan}; {steps.told(len(groups))}"
-    announce(report, STAGE, told)
-    device = model.unet.load(plan.memory)
-    noise = randn((1, 3, WINDOW, *size), generator(s.seed), device)
-    predict = guidance(
-        STAGE,
-        model,
-        positive,
-        negative=negative,
-        cfg=s.cfg,
-        device=device,
-        at_once=plan.at_once,
-        guided_timesteps=steps.guided_timesteps,
-    )
-    for i, group in enumerate(groups):
-        pairs = torch.cat([to_model(images[k : k + 2, ..., :3], device) for k in group])
-        padded = pad_to_multiple(pairs, multiple)
+class _Run:
+    """An interpolation model made ready once: planned, loaded, its text encoded. Then pass by pass.
+
+    Args:
+        size: rows and columns of the frames.
+        windows: how many windows each pass has.
+    """
+
+    def __init__(
+        self,
+        model: Show1Model,
+        positive: Prompt,
+        negative: Prompt,
+        *,
+        s: InterpolateSettings,
+        steps: Steps,
+        size: tuple[int, int],
+        windows: list[int],
+    ):
+        self.s, self.steps, self.size, self.windows = s, steps, size, windows
+        self.multiple = multiple = model.network.size_multiple
+        padded = tuple(-(-side // multiple) * multiple for side in size)
+        self.batch = max(1, min(windows[-1], _PIXELS_AT_ONCE // (WINDOW * padded[0] * padded[1])))
+        # Trained on whole scenes: only memory cuts them into tiles.
+        self.plan = plan = layout(
+            model,
+            samples_per_video(s.cfg) * self.batch,
+            WINDOW,
+            size=padded,
+            trained=max(padded),
+            asked=s.tiling,
+            multiple=multiple,
+        )
+        self.groups, self.done = sum(-(-count // self.batch) for count in windows), 0
+        self.device = device = model.unet.load(plan.memory)
+        self.noise = randn((1, 3, WINDOW, *padded), generator(s.seed), device)
+
+        @cache
+        def predict(moments: tuple[float, ...]) -> Guidance:
+            texts = (torch.cat([at(text, m) for m in moments]) for text in (positive, negative))
+            return guidance(
+                STAGE,
+                model,
+                *texts,
+                cfg=s.cfg,
+                device=device,
+                at_once=plan.at_once,
+                guided_timesteps=steps.guided_timesteps,
+            )
+
+        self._predict = predict
+        self._changes = any(isinstance(text, PromptSchedule) for text in (positive, negative))
+
+    def told(self, frames: int) -> str:
+        """The plan in words."""
+        height, width = self.size
+        made = self.s.factor * frames + (0 if self.s.loop else 1 - self.s.factor)
+        return (
+            f"{frames} frames {width}x{height} -> {made}, in "
+            f"{counted(sum(self.windows), 'window')} ({self.batch} at once){self.plan}; "
+            f"{self.steps.told(self.groups)}"
+        )
+
+    def between(self, images: Tensor, cuts: list[int], report: Report) -> Tensor:
+        """Three frames between every two of (F, H, W, C), none over a cut."""
+        result = images.new_empty(FACTOR * (len(images) - 1) + 1, *images.shape[1:])
+        for k in cuts:  # the last frame of a scene stands until the next begins
+            result[FACTOR * (k - 1) : FACTOR * k] = images[k - 1]
+            result[FACTOR * k] = images[k]
+        starts = [k for k in range(len(images) - 1) if k + 1 not in cuts]
+        for i in range(0, len(starts), self.batch):
+            group = starts[i : i + self.batch]
+            progress = shifted(report, self.done * len(self.steps), self.groups * len(self.steps))
+            for k, window in zip(group, self._sampled(images, group, progress)):
+                _, alpha = split_alpha(images[k : k + 2])
+                result[FACTOR * k : FACTOR * k + WINDOW] = with_alpha(window, alpha)
+            self.done += 1
+        if self.s.keep_given:
+            result[::FACTOR] = images
+        return result
+
+    def _sampled(self, images: Tensor, group: list[int], report: Report) -> list[Tensor]:
+        """The windows that begin at the frames of `group`, (5, H, W, 3) each.
+
+        As in the original all windows share initial and step noise.
+        """
+        pairs = torch.cat([to_model(images[k : k + 2, ..., :3], self.device) for k in group])
+        padded = pad_to_multiple(pairs, self.multiple)
         condition = torch.cat([condition_of(*pair.unbind(2)) for pair in padded.split(1)])
-        progress = shifted(report, i * len(steps), len(groups) * len(steps))
-        # As in the original all windows share initial and step noise.
+        moments = tuple(share(k + 0.5, len(images)) for k in group) if self._changes else (0.0,)
+        predict = self._predict(moments)
         out = denoise(
-            plan.over(predict, whole(WINDOW)),
-            noise.expand(len(group), -1, -1, -1, -1),
-            steps.schedule,
-            sources=[generator(s.seed) for _ in group],
-            report=previewing(progress, pixel_frames),
+            self.plan.over(lambda _: predict, whole(WINDOW)),
+            self.noise.expand(len(group), -1, -1, -1, -1),
+            self.steps.schedule,
+            sources=[generator(self.s.seed) for _ in group],
+            report=previewing(report, pixel_frames),
             condition=condition,
             stage=STAGE,
         )
-        for k, window in zip(group, out.split(1)):
-            _, alpha = split_alpha(images[k : k + 2])
-            frames = finite(STAGE, from_model(window[..., :height, :width]))
-            result[FACTOR * k : FACTOR * k + WINDOW] = with_alpha(frames, alpha)
+        height, width = self.size
+        return [finite(STAGE, from_model(w[..., :height, :width])) for w in out.split(1)]
 
 
 def condition_of(first: Tensor, last: Tensor) -> Tensor:
@@ -172,3 +220,40 @@ def condition_of(first: Tensor, last: Tensor) -> Tensor:
     mask = torch.zeros_like(blend[:, :1])
     mask[:, :, [0, -1]] = 1
     return torch.cat([blend, mask], dim=1)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How a clip comes to another rate: interpolated by `factor`, then these of the frames taken.
+
+    `off` is how far the worst of them is from its exact time, in seconds.
+    """
+
+    factor: int
+    frames: list[int]
+    off: float
+
+    @property
+    def told(self) -> str:
+        """How near the frames are to their times."""
+        near = "exact in time" if self.off < 1e-6 else f"at most {1000 * self.off:.1f} ms off"
+        return f"from x{self.factor}, {near}"
+
+
+def rate(frames: int, fps: float, target_fps: float, loop: bool = False) -> Rate:
+    """The frames nearest in time to a clip of `target_fps` that lasts as long.
+
+    The factor is the least by which they are exact, else that which comes closest.
+    """
+    number_within(f"{STAGE}: 'target_fps'", target_fps, 0.01, most=16 * fps)
+    between = frames if loop else frames - 1
+    count = int(between * target_fps / fps + 1e-6) + (0 if loop else 1)
+
+    def taken(factor: int) -> Rate:
+        exact = [i * fps * factor / target_fps for i in range(count)]
+        last = factor * between - (1 if loop else 0)
+        nearest = [min(round(position), last) for position in exact]
+        off = max(abs(a - b) for a, b in zip(exact, nearest)) / (fps * factor)
+        return Rate(factor, nearest, off)
+
+    return min(map(taken, FACTORS), key=lambda found: (round(found.off, 6), found.factor))

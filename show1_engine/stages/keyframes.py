@@ -1,25 +1,32 @@
 """Keyframes: text to a few small frames, in pixel space (paper section 3.2)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError, number_within
-from ..frames import checked, cover, finite, from_model, pixel_frames, split_alpha, to_model
+from ..frames import checked, finite, from_model, pixel_frames
 from ..models.bundle import Show1Model
 from ..models.kinds import KEYFRAMES
 from ..models.memory import unet_bytes
-from ..noise import generator, randn
+from ..noise import generator, randn, repeated_noise
 from ..progress import Report, announce, counted, gigabytes, previewing, shifted, silent
 from ..sampling.inversion import invert, mixed
 from ..sampling.loop import denoise
-from ..sampling.schedules import Schedule
-from .plan import Layout, Steps, largest, layout
-from .settings import StageSettings, guidance, one_prompt, samples_per_video
+from ..sampling.samplers import Predict
+from ..sampling.tiles import blended, tiles, whole
+from ..sampling.windows import Span, loop_spans, spans
+from .given import GivenFrames, drawn_from, known_frames, put_back
+from .plan import Layout, Steps, check_result, largest, layout
+from .prompts import Prompt
+from .settings import StageSettings, one_prompt, prompted, samples_per_video
 
 STAGE = "Show1Keyframes"
 FPS = 2.0  # frames per second of the published keyframe model
+TRAINED = 8  # frames it was trained on
+_AUTO_ABOVE = 12  # frames; up to there the whole clip still holds together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +36,12 @@ class KeyframeSettings(StageSettings):
     width: pixels, from 1; the model was trained on 64.
     height: pixels, from 1; the model was trained on 40.
     num_frames: keyframes, from 1, two per second; the model was trained on 8.
+    window: frames sampled together, averaged at every step where windows overlap; 0 all at once,
+        -1 eight at a time in clips of more than 12.
+    overlap: frames that neighbouring windows share, from 0, less than the window.
+    loop: windows wrap round, so that the last frame leads to the first.
+    strength: with a clip to start from, how far up the noise it starts, 0 (keeps it) to 1.
+    drafts: clips of seed, seed + 1 and so on, one after the other in the result.
     """
 
     width: int = 64
@@ -36,90 +49,217 @@ class KeyframeSettings(StageSettings):
     num_frames: int = 8
     steps: int = 75
     cfg: float = 9.0
+    window: int = 0
+    overlap: int = 4
+    loop: bool = False
+    strength: float = 0.6
+    drafts: int = 1
 
 
 @torch.no_grad()
 def keyframes(
     model: Show1Model,
-    positive: Tensor,
-    negative: Tensor,
+    positive: Prompt,
+    negative: Prompt,
     settings: KeyframeSettings,
     report: Report = silent,
     motion_from: Tensor | None = None,
     motion_mix: float = 0.5,
+    given: GivenFrames | None = None,
+    images: Tensor | None = None,
 ) -> Tensor:
     """Samples keyframes from text.
 
     Args:
         model: a keyframe model.
-        positive, negative: T5 states (1, 77, width).
+        positive, negative: T5 states (1, 77, width), or schedules of them.
         report: called after every step with (step, steps, preview).
         motion_from: frames (F, H, W, C) in [0, 1] whose inverted noise sampling starts from, as
             many as `num_frames` evenly drawn from them.
         motion_mix: share of the inverted noise in the starting noise, 0 to 1 (the rest is random).
+        given: frames that are known; the others are sampled to go with them.
+        images: a clip (F, H, W, C) to start from, by `strength`, drawn as `motion_from` is.
 
     Returns:
-        (num_frames, height, width, 3), about [0, 1]. Sizes the model's levels do not divide
-        are sampled larger and cropped.
+        (drafts * num_frames, height, width, 3), about [0, 1]. Sizes the model's levels do not
+        divide are sampled larger and cropped.
     """
     model.require(STAGE, KEYFRAMES)
     one_prompt(STAGE, positive, negative)
     s = _checked_settings(settings)
-    steps = Steps.of(STAGE, model, s)
-    multiple = model.network.size_multiple
-    height, width = (-(-side // multiple) * multiple for side in (s.height, s.width))
-    _check_memory(model, s, (height, width))
-    plan = _layout(model, s, (height, width))
-    announce(report, STAGE, f"{s.num_frames} frames {s.width}x{s.height}{plan}; {steps.told()}")
-    device = model.unet.load(plan.memory)
-    source = generator(s.seed)
-    start = randn((1, 3, s.num_frames, height, width), source, device)
-    if motion_from is not None and motion_mix != 0:
-        inverting, report = (shifted(report, part * len(steps), 2 * len(steps)) for part in (0, 1))
-        inverted = _inverted(
-            model, motion_from, negative, schedule=steps.schedule, like=start, report=inverting
+    if images is not None and motion_from is not None:
+        raise InputError(
+            f"{STAGE}: 'images' and 'motion_from' both say where to start; connect one of them"
         )
-        start = mixed(inverted, start, motion_mix)
-    predict = guidance(
-        STAGE,
-        model,
-        positive,
-        negative=negative,
-        cfg=s.cfg,
-        device=device,
-        at_once=plan.at_once,
-        guided_timesteps=steps.guided_timesteps,
-    )
-    video = denoise(
-        predict,
-        start,
-        steps.schedule,
-        sources=[source],
-        report=previewing(report, pixel_frames),
-        stage=STAGE,
-    )
-    return finite(STAGE, from_model(video[..., : s.height, : s.width]))
+    strength = 1.0 if images is None else s.strength
+    run = _Run(model, positive, negative, s=s, steps=Steps.of(STAGE, model, s, strength=strength))
+    passes = 2 if motion_from is not None and motion_mix != 0 else 1
+    announce(report, STAGE, run.told)
+    clips = []
+    for draft in range(s.drafts):
+        parts = [
+            shifted(
+                report, (draft * passes + i) * len(run.steps), s.drafts * passes * len(run.steps)
+            )
+            for i in range(passes)
+        ]
+        source = generator(s.seed + draft)
+        start = run.noise(source)
+        if passes == 2:
+            inverted = run.inverted(motion_from, report=parts[0])
+            start = mixed(inverted, start, motion_mix)
+        clips.append(run.clip(start, source, given, images=images, report=parts[-1]))
+    return torch.cat(clips)
+
+
+class _Run:
+    """A keyframe model made ready once: planned, loaded, its text encoded. Then clip by clip."""
+
+    def __init__(
+        self,
+        model: Show1Model,
+        positive: Prompt,
+        negative: Prompt,
+        *,
+        s: KeyframeSettings,
+        steps: Steps,
+    ):
+        self.s, self.steps, self.time = s, steps, _windows(s)
+        self.multiple = model.network.size_multiple
+        self.size = tuple(-(-side // self.multiple) * self.multiple for side in (s.height, s.width))
+        self.together = max(span.stop - span.start for span in self.time)
+        _check_memory(model, s, self.together, size=self.size)
+        plan = _layout(model, s, self.together, size=self.size)
+        windows = "" if len(self.time) == 1 else f" in {counted(len(self.time), 'window')}"
+        clips = "" if s.drafts == 1 else f"{s.drafts} drafts of "
+        self.told = (
+            f"{clips}{s.num_frames} frames {s.width}x{s.height}{windows}{plan}; "
+            f"{steps.told(s.drafts)}"
+        )
+        self.device = model.unet.load(plan.memory)
+
+        def predicting(away: Prompt, towards: Prompt, cfg: float) -> Predict:
+            return self._windowed(
+                prompted(
+                    STAGE,
+                    model,
+                    towards,
+                    negative=away,
+                    cfg=cfg,
+                    frames=s.num_frames,
+                    device=self.device,
+                    at_once=plan.at_once,
+                    guided_timesteps=steps.guided_timesteps,
+                )
+            )
+
+        self.predict = predicting(negative, positive, s.cfg)
+        self._unguided = lambda: predicting(negative, negative, 1.0)
+
+    def _windowed(self, predict: Callable[[float], Predict]) -> Predict:
+        """Windows in time, each in one piece: a keyframe model knows scenes, not patches of
+        them.
+        """
+        side = max(self.size)
+        boxes = tiles(self.time, *self.size, side)
+        return blended(lambda span: predict(span.moment), lambda _: boxes, side, least=side)
+
+    def noise(self, source: torch.Generator) -> Tensor:
+        """What a clip starts from; windows have the same frames of it, in other orders."""
+        noise = randn((1, 3, self.s.num_frames, *self.size), source, self.device)
+        if len(self.time) == 1:
+            return noise
+        step = max(1, self.together - self.s.overlap)
+        return repeated_noise(noise, self.together, step, source=source)
+
+    def inverted(self, motion_from: Tensor, report: Report) -> Tensor:
+        """The noise from which the model makes about these frames."""
+        clip = checked(STAGE, "motion_from", motion_from)
+        video = drawn_from(clip, self.s.num_frames, self.size, device=self.device)
+        return invert(self._unguided(), video, self.steps.schedule, report=report)
+
+    def clip(
+        self,
+        start: Tensor,
+        source: torch.Generator,
+        given: GivenFrames | None,
+        *,
+        images: Tensor | None,
+        report: Report,
+    ) -> Tensor:
+        """One clip (num_frames, height, width, 3) from its noise."""
+        s, schedule = self.s, self.steps.schedule
+        if images is not None:
+            clip = checked(STAGE, "images", images)
+            clean = drawn_from(clip, s.num_frames, self.size, device=self.device)
+            if not schedule.timesteps:
+                return from_model(clean[..., : s.height, : s.width])
+            start = schedule.stepper().add_noise(clean, start, schedule.timesteps[0])
+        known = None
+        if given is not None:
+            known = known_frames(
+                STAGE,
+                given,
+                s.num_frames,
+                size=(s.height, s.width),
+                multiple=self.multiple,
+                device=self.device,
+            )
+        video = denoise(
+            self.predict,
+            start,
+            schedule,
+            sources=[source],
+            report=previewing(report, pixel_frames),
+            stage=STAGE,
+            known=known,
+        )
+        made = finite(STAGE, from_model(video[..., : s.height, : s.width]))
+        return made if given is None else put_back(made, given)
+
+
+def _windows(s: KeyframeSettings) -> list[Span]:
+    """The windows in time: all frames in one, or overlapping ones."""
+    window = s.window
+    if window < 0:
+        window = TRAINED if s.num_frames > _AUTO_ABOVE else 0
+    window = min(window or s.num_frames, s.num_frames)
+    overlap = min(s.overlap, window - 1)
+    if s.loop:
+        return loop_spans(s.num_frames, window, overlap)
+    return spans(s.num_frames, window, overlap) if window < s.num_frames else whole(s.num_frames)
 
 
 def _checked_settings(s: KeyframeSettings) -> KeyframeSettings:
     for name in ("width", "height", "num_frames"):
         number_within(f"{STAGE}: '{name}'", getattr(s, name), 1, most=2**16)
+    number_within(f"{STAGE}: 'window'", s.window, -1, most=2**16)
+    number_within(f"{STAGE}: 'overlap'", s.overlap, 0, most=2**16)
+    number_within(f"{STAGE}: 'strength'", s.strength, 0, most=1)
+    number_within(f"{STAGE}: 'drafts'", s.drafts, 1, most=2**10)
+    if 0 < s.window <= s.overlap < s.num_frames:
+        raise InputError(
+            f"{STAGE}: 'overlap' is {s.overlap} and 'window' {s.window}; the overlap must be "
+            "smaller"
+        )
+    check_result(STAGE, s.drafts * s.num_frames, s.height, width=s.width, channels=3)
     return s
 
 
-def _layout(model: Show1Model, s: KeyframeSettings, size: tuple[int, int]) -> Layout:
-    """One piece: a keyframe model knows scenes, not patches of them."""
+def _layout(model: Show1Model, s: KeyframeSettings, frames: int, size: tuple[int, int]) -> Layout:
     return layout(
         model,
         samples_per_video(s.cfg),
-        s.num_frames,
+        frames,
         size=size,
         trained=max(size),
         asked=max(size),
     )
 
 
-def _check_memory(model: Show1Model, s: KeyframeSettings, size: tuple[int, int]) -> None:
+def _check_memory(
+    model: Show1Model, s: KeyframeSettings, together: int, size: tuple[int, int]
+) -> None:
     """Keyframes are not cut into tiles: what does not fit is refused before anything is
     computed.
     """
@@ -128,34 +268,16 @@ def _check_memory(model: Show1Model, s: KeyframeSettings, size: tuple[int, int])
         return unet_bytes(model.network.config, 1, frames, *size, model.unet.dtype)
 
     has = model.unet.memory()
-    if needs(s.num_frames) > has:
-        fits = largest(s.num_frames, lambda frames: needs(frames) <= has)
+    if needs(together) > has:
+        fits = largest(together, lambda frames: needs(frames) <= has)
         what = (
             f"of this size {counted(fits, 'frame')} fit"
             if fits
             else "not even one frame of this size fits"
         )
         raise InputError(
-            f"{STAGE}: {counted(s.num_frames, 'frame')} of {s.width}x{s.height} need about "
-            f"{gigabytes(needs(s.num_frames))} beside the weights, and the device has "
-            f"{gigabytes(has)}; {what}. The model was trained on 8 frames of 64x40; enlarge them "
-            "by Show1PixelSR"
+            f"{STAGE}: {counted(together, 'frame')} of {s.width}x{s.height} need about "
+            f"{gigabytes(needs(together))} beside the weights, and the device has "
+            f"{gigabytes(has)}; {what}. The model was trained on 8 frames of 64x40: 'window' 8 "
+            "takes longer clips in parts, and Show1PixelSR enlarges them"
         )
-
-
-def _inverted(
-    model: Show1Model,
-    images: Tensor,
-    text: Tensor,
-    schedule: Schedule,
-    like: Tensor,
-    report: Report,
-) -> Tensor:
-    """The noise from which the model makes about these frames, of the size of `like` (1, 3, F, H,
-    W).
-    """
-    rgb, _ = split_alpha(checked(STAGE, "motion_from", images))
-    chosen = torch.linspace(0, len(rgb) - 1, like.shape[2]).round().long()
-    video = cover(to_model(rgb[chosen], like.device), *like.shape[-2:])
-    predict = guidance(STAGE, model, text, negative=text, cfg=1.0, device=like.device)
-    return invert(predict, video, schedule, report=report)

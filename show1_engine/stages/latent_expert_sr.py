@@ -20,10 +20,13 @@ from ..models.kinds import LATENT_EXPERT
 from ..noise import generator, randn
 from ..progress import Report, announce, counted, previewing, silent
 from ..sampling.cuts import find_cuts
+from ..sampling.known import Known
 from ..sampling.loop import denoise
-from ..sampling.windows import Span, scene_spans
+from ..sampling.windows import Span, loop_spans, scene_spans
+from .masks import checked_mask, mask_of
 from .plan import Steps, check_result, layout
-from .settings import StageSettings, guidance, one_prompt, samples_per_video
+from .prompts import Prompt
+from .settings import StageSettings, one_prompt, prompted, samples_per_video
 
 STAGE = "Show1LatentExpertSR"
 
@@ -44,6 +47,7 @@ class LatentExpertSettings(StageSettings):
     color_match: anchors colours to the enlarged input: none does not, mean_std by each frame's mean
         and spread, lab the same in CIELAB, wavelet all but the fine detail.
     cuts: no window reaches across a scene cut.
+    loop: windows wrap round, so that the last frame leads to the first; scene cuts do not count.
     """
 
     width: int = 576
@@ -56,25 +60,29 @@ class LatentExpertSettings(StageSettings):
     tiling: int = 0
     color_match: str = "none"
     cuts: bool = False
+    loop: bool = False
 
 
 @torch.no_grad()
 def latent_expert_sr(
     model: Show1Model,
     images: Tensor,
-    positive: Tensor,
-    negative: Tensor,
+    positive: Prompt,
+    negative: Prompt,
     settings: LatentExpertSettings,
     codec: Codec | None = None,
     report: Report = silent,
+    mask: Tensor | None = None,
 ) -> Tensor:
     """Refines frames at a larger size.
 
     Args:
         model: a latent expert (with its VAE, unless `codec` is given).
         images: (F, H, W, C) frames, any count and size.
-        positive, negative: OpenCLIP states (1, 77, width).
+        positive, negative: OpenCLIP states (1, 77, width), or schedules of them.
         codec: another VAE for the same latent space.
+        mask: what to refine, 1 inside and 0 outside, (1 or F, H', W'), over the result; outside is
+            the source, enlarged.
 
     Returns:
         (F, height, width, C), about [0, 1]. Another aspect than the input's is cropped to,
@@ -94,28 +102,40 @@ def latent_expert_sr(
             cover(to_model(images[part, ..., :3], torch.device("cpu")), height, width), codec.factor
         )
 
-    time = scene_spans(len(images), s.window, s.overlap, cuts=find_cuts(images) if s.cuts else [])
+    wanted = None if mask is None else checked_mask(STAGE, mask, len(images))
     latents = _refine(
         model,
         enlarged,
-        time,
+        _windows(s, images),
         positive=positive,
         negative=negative,
         s=s,
         steps=steps,
         codec=codec,
         report=report,
+        mask=wanted,
     )
     result = images.new_empty(len(images), height, width, images.shape[-1])
     for part, video in codec.decode(latents):
-        pixels = finite(STAGE, from_model(video[..., :height, :width]), "VAE")
-        if s.color_match != "none":
-            reference = from_model(enlarged(part)[..., :height, :width])
-            pixels = finite(STAGE, match_color(pixels, reference, s.color_match))
-        result[part, ..., :3] = pixels
+        made = finite(STAGE, from_model(video[..., :height, :width]), "VAE")
+        source = from_model(enlarged(part)[..., :height, :width])
+        some = wanted if wanted is None or len(wanted) == 1 else wanted[part]
+        result[part, ..., :3] = _anchored(made, source, s.color_match, mask=some)
     if images.shape[-1] == 4:
         _copy_alpha(images, result)
     return result
+
+
+def _anchored(made: Tensor, source: Tensor, method: str, mask: Tensor | None) -> Tensor:
+    """Frames (F, H, W, 3) with the colours of the enlarged source, and the source outside the
+    mask.
+    """
+    if method != "none":
+        made = finite(STAGE, match_color(made, source, method))
+    if mask is None:
+        return made
+    inside = mask_of(mask, len(source), source.shape[1], width=source.shape[2])
+    return torch.lerp(source, made, inside[0, 0, ..., None])
 
 
 def _checked_settings(s: LatentExpertSettings) -> LatentExpertSettings:
@@ -167,15 +187,16 @@ def _refine(
     model: Show1Model,
     enlarged: PixelsOf,
     time: list[Span],
-    positive: Tensor,
-    negative: Tensor,
+    positive: Prompt,
+    negative: Prompt,
     s: LatentExpertSettings,
     steps: Steps,
     codec: Codec,
     report: Report,
+    mask: Tensor | None,
 ) -> Tensor:
     source = generator(s.seed)
-    frames = time[-1].stop
+    frames = time[-1].round or time[-1].stop
     latents = finite(STAGE, codec.encode(enlarged, frames, source), "VAE")
     height, width = latents.shape[-2:]
     together = max(span.stop - span.start for span in time)
@@ -201,21 +222,42 @@ def _refine(
     schedule = steps.schedule
     if not schedule.timesteps:
         return latents
-    predict = guidance(
+    predict = prompted(
         STAGE,
         model,
         positive,
         negative=negative,
         cfg=s.cfg,
+        frames=frames,
         device=device,
         at_once=plan.at_once,
         guided_timesteps=steps.guided_timesteps,
     )
     start = schedule.stepper().add_noise(latents, noise, schedule.timesteps[0])
-    preview = previewing(report, rgb_estimate(latents, enlarged))
     return denoise(
-        plan.over(predict, time), start, schedule, sources=[source], report=preview, stage=STAGE
+        plan.over(lambda span: predict(span.moment), time),
+        start,
+        schedule,
+        sources=[source],
+        report=previewing(report, rgb_estimate(latents, enlarged)),
+        stage=STAGE,
+        known=None if mask is None else _held(latents, mask, frames, factor=codec.factor),
     )
+
+
+def _held(latents: Tensor, mask: Tensor, frames: int, factor: int) -> Known:
+    """The latents of places that the mask leaves out entirely."""
+    height, width = latents.shape[-2:]
+    pixels = mask_of(mask, frames, height * factor, width=width * factor)
+    inside = F.max_pool3d(pixels, (1, factor, factor)).to(latents.device)
+    return Known(latents, 1 - inside)
+
+
+def _windows(s: LatentExpertSettings, images: Tensor) -> list[Span]:
+    """The windows in time: within scenes, or round a loop."""
+    if s.loop and len(images) > 1:
+        return loop_spans(len(images), s.window, s.overlap)
+    return scene_spans(len(images), s.window, s.overlap, cuts=find_cuts(images) if s.cuts else [])
 
 
 def rgb_estimate(latents: Tensor, pixels: PixelsOf) -> Callable[[Tensor], Tensor]:

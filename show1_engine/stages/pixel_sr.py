@@ -27,12 +27,16 @@ from ..models.kinds import FIRST_FRAME_SR, PIXEL_SR
 from ..noise import generator, randn
 from ..progress import Report, announce, counted, previewing, shifted, silent
 from ..sampling.cuts import find_cuts
+from ..sampling.known import Known
 from ..sampling.loop import denoise
 from ..sampling.schedules import Schedule, make_scheduler
 from ..sampling.tiles import whole
 from ..sampling.windows import Window, chained_windows
+from .given import GivenFrames, places
+from .masks import checked_mask, mask_of
 from .plan import Layout, Steps, check_result, layout
-from .settings import StageSettings, check_noise_level, guidance, one_prompt, samples_per_video
+from .prompts import Prompt
+from .settings import StageSettings, check_noise_level, one_prompt, prompted, samples_per_video
 
 STAGE = "Show1PixelSR"
 SCALE = 4
@@ -84,23 +88,29 @@ class FirstFrame:
 def pixel_sr(
     model: Show1Model,
     images: Tensor,
-    positive: Tensor,
-    negative: Tensor,
+    positive: Prompt,
+    negative: Prompt,
     settings: PixelSRSettings,
     first_frame: Tensor | FirstFrame | None = None,
     report: Report = silent,
     windows: list[Window] | None = None,
+    references: GivenFrames | None = None,
+    mask: Tensor | None = None,
 ) -> Tensor:
     """Upscales frames four times, in windows of eight chained by their first frame.
 
     Args:
         model: a pixel super-resolution model.
         images: (F, H, W, C) frames, any count and size.
-        positive, negative: T5 states (1, 77, width).
+        positive, negative: T5 states (1, 77, width), or schedules of them.
         first_frame: (1, H', W', C) the first frame at the target's aspect, which the model then
             follows, or who makes it. Without it the first window has the noised low resolution
             alone.
         windows: other windows than the planner's; frames they leave out stay grey.
+        references: clean frames at the target's aspect anywhere in the clip; a new chain of windows
+            starts at each.
+        mask: what to upscale, 1 inside and 0 outside, (1 or F, H', W'); outside is the source,
+            enlarged.
 
     Returns:
         (F, scale * H, scale * W, C), about [0, 1].
@@ -109,36 +119,83 @@ def pixel_sr(
     one_prompt(STAGE, positive, negative)
     images = checked(STAGE, "images", images)
     s = _checked_settings(settings)
+    anchors = _anchors(references, images)
     if windows is None:
-        windows = chained_windows(len(images), WINDOW, find_cuts(images) if s.cuts else [])
-    height, width = images.shape[1:3]
-    size = max(1, round(s.scale * height)), max(1, round(s.scale * width))
+        windows = _windows(images, s, list(anchors))
+    size = tuple(max(1, round(s.scale * side)) for side in images.shape[1:3])
     check_result(STAGE, len(images), *size, images.shape[-1])
     steps = Steps.of(STAGE, model, s)
-    made, total = 0, len(windows) * len(steps)
+    total = len(windows) * len(steps)
+    first, made = _made_first(
+        first_frame, images, positive, negative=negative, report=report, after=total
+    )
+    anchors |= first
+    largest = (min(WINDOW, len(images)), *images.shape[1:3])
+    upscaler = Upscaler.prepared(
+        model, positive, negative, settings=s, steps=steps, size=largest, frames=len(images)
+    )
+    announce(report, STAGE, _told(images, size, len(windows), upscaler=upscaler, steps=steps))
+    result = images.new_full((len(images), *size, images.shape[-1]), 0.5)
+    _fill(
+        result,
+        images,
+        windows,
+        upscaler=upscaler,
+        anchors=anchors,
+        mask=None if mask is None else checked_mask(STAGE, mask, len(images)),
+        report=lambda i: shifted(report, made + i * len(steps), made + total),
+    )
+    return result
+
+
+def _windows(images: Tensor, s: PixelSRSettings, starts: list[int]) -> list[Window]:
+    """Chains of windows, a new one at each of `starts` and at each scene cut."""
+    cuts = {*(find_cuts(images) if s.cuts else []), *starts} - {0}
+    return chained_windows(len(images), WINDOW, sorted(cuts))
+
+
+def _told(
+    images: Tensor,
+    size: tuple[int, int],
+    windows: int,
+    *,
+    upscaler: "Upscaler",
+    steps: Steps,
+) -> str:
+    """The plan in words."""
+    frames, height, width = images.shape[:3]
+    return (
+        f"{frames} frames {width}x{height} -> {size[1]}x{size[0]}, in "
+        f"{counted(windows, 'window')}{upscaler.plan}; {steps.told(windows)}"
+    )
+
+
+def _made_first(
+    first_frame: Tensor | FirstFrame | None,
+    images: Tensor,
+    positive: Prompt,
+    *,
+    negative: Prompt,
+    report: Report,
+    after: int,
+) -> tuple[dict[int, Tensor], int]:
+    """The clean first frame as an anchor, if there is to be one, and the steps it took; `after` it
+    come so many.
+    """
+    if first_frame is None:
+        return {}, 0
+    steps = 0
     if isinstance(first_frame, FirstFrame):
-        made = len(Steps.of(STAGE, first_frame.model, first_frame.settings))
+        steps = len(Steps.of(STAGE, first_frame.model, first_frame.settings))
         first_frame = first_frame_sr(
             first_frame.model,
             images,
             positive,
             negative=negative,
             settings=first_frame.settings,
-            report=shifted(report, 0, made + total),
+            report=shifted(report, 0, steps + after),
         )
-    clean = None if first_frame is None else _given(first_frame, SCALE * height, SCALE * width)
-    largest = (min(WINDOW, len(images)), height, width)
-    upscaler = Upscaler.prepared(model, positive, negative, settings=s, steps=steps, size=largest)
-    told = f"{len(images)} frames {width}x{height} -> {size[1]}x{size[0]}, in "
-    told += f"{counted(len(windows), 'window')}{upscaler.plan}; {steps.told(len(windows))}"
-    announce(report, STAGE, told)
-    result = images.new_full((len(images), *size, images.shape[-1]), 0.5)
-
-    def progress(window: int) -> Report:
-        return shifted(report, made + window * len(steps), made + total)
-
-    _fill(result, images, windows, upscaler=upscaler, clean=clean, progress=progress)
-    return result
+    return {0: _given("first_frame", first_frame, images)}, steps
 
 
 def _fill(
@@ -147,20 +204,30 @@ def _fill(
     windows: list[Window],
     *,
     upscaler: "Upscaler",
-    clean: Tensor | None,
-    progress: Callable[[int], Report],
+    anchors: dict[int, Tensor],
+    mask: Tensor | None,
+    report: Callable[[int], Report],
 ) -> None:
-    """Upscales window after window into `result`; each goes on from a frame of the one before."""
+    """Upscales window after window into `result`; each goes on from a frame of the one before, or
+    begins on a clean frame where there is one.
+    """
+    chained = None
     for i, window in enumerate(windows):
         low, alpha = split_alpha(images[window.frames])
-        start = clean if i == 0 or window.continues else None
-        video = _anchored(upscaler, low, start, report=progress(i))
+        video = _anchored(
+            upscaler,
+            low,
+            chained if window.continues else anchors.get(window.start),
+            mask=mask if mask is None or len(mask) == 1 else mask[window.frames],
+            position=(window.start + window.stop - 1) / 2,
+            report=report(i),
+        )
         frames = finite(STAGE, from_model(resize(video, *result.shape[1:3])))
         result[window.frames] = with_alpha(frames, alpha)
         if i + 1 < len(windows):
             # The next one begins on this one's last frame, or earlier if it was moved back.
             first = windows[i + 1].start - window.start
-            clean = video[:, :, first : first + 1]
+            chained = video[:, :, first : first + 1]
 
 
 @torch.no_grad()
@@ -193,29 +260,32 @@ class Upscaler:
     Args:
         steps: the schedule, and which of its timesteps are guided.
         size: frames, height and width of the largest low-resolution window.
+        frames: how many the clip has over which the prompts change.
     """
 
     def __init__(
         self,
         model: Show1Model,
-        positive: Tensor,
-        negative: Tensor,
+        positive: Prompt,
+        negative: Prompt,
         settings: PixelSRSettings,
         *,
         schedule: Schedule,
         guided_timesteps: frozenset[int] | None,
         size: tuple[int, int, int],
+        frames: int = 1,
     ):
         self.model, self.settings, self.schedule = model, settings, schedule
         self.plan = _layout(model, settings, size)
         self.device = model.unet.load(self.plan.memory)
         self.noise_level = torch.tensor([settings.noise_level])
-        self.predict = guidance(
+        self.predict = prompted(
             STAGE,
             model,
             positive,
             negative=negative,
             cfg=settings.cfg,
+            frames=frames,
             device=self.device,
             noise_level=self.noise_level.to(self.device),
             at_once=self.plan.at_once,
@@ -226,11 +296,12 @@ class Upscaler:
     def prepared(
         cls,
         model: Show1Model,
-        positive: Tensor,
-        negative: Tensor,
+        positive: Prompt,
+        negative: Prompt,
         settings: PixelSRSettings,
         steps: Steps,
         size: tuple[int, int, int],
+        frames: int = 1,
     ) -> "Upscaler":
         """For a run of `steps`."""
         return cls(
@@ -241,14 +312,23 @@ class Upscaler:
             schedule=steps.schedule,
             guided_timesteps=steps.guided_timesteps,
             size=size,
+            frames=frames,
         )
 
-    def window(self, low: Tensor, clean_first: Tensor | None, report: Report = silent) -> Tensor:
+    def window(
+        self,
+        low: Tensor,
+        clean_first: Tensor | None,
+        report: Report = silent,
+        position: float = 0.0,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         """One window (1, 3, F, H, W) in [-1, 1] -> (1, 3, F, 4H, 4W).
 
         The condition is the bilinearly enlarged window, noised to the noise level; `clean_first`
         (1, 3, 1, 4H, 4W), if given, takes the place of its first frame, without noise. Every window
-        draws the same noise.
+        draws the same noise. `position` in the clip chooses the prompt; where `mask` (1, 1, F, 4H,
+        4W) is 0 the sample is held to the enlarged window.
         """
         height, width = (SCALE * side for side in low.shape[-2:])
         multiple = self.plan.multiple
@@ -262,7 +342,12 @@ class Upscaler:
         condition = low_resolution(
             self.model, target.to(self.device), noise, levels=self.noise_level, clean_first=clean
         )
-        predict = self.plan.over(self.predict, whole(low.shape[2]))
+        guided = self.predict(position)
+        predict = self.plan.over(lambda _: guided, whole(low.shape[2]))
+        known = None
+        if mask is not None:
+            outside = 1 - pad_to_multiple(mask, multiple).to(self.device)
+            known = Known(target.to(self.device), outside)
         video = denoise(
             predict,
             start,
@@ -271,6 +356,7 @@ class Upscaler:
             report=previewing(report, pixel_frames),
             condition=condition,
             stage=STAGE,
+            known=known,
         )
         return video[..., :height, :width]
 
@@ -323,26 +409,50 @@ def _layout(model: Show1Model, s: PixelSRSettings, size: tuple[int, int, int]) -
     )
 
 
-def _anchored(upscaler: Upscaler, low: Tensor, clean: Tensor | None, report: Report) -> Tensor:
-    """One window (F, H, W, 3), enlarged and colour-matched: (1, 3, F, 4H, 4W) in [-1, 1] on the
-    CPU.
+def _anchored(
+    upscaler: Upscaler,
+    low: Tensor,
+    clean: Tensor | None,
+    *,
+    mask: Tensor | None,
+    position: float,
+    report: Report,
+) -> Tensor:
+    """One window (F, H, W, 3), enlarged, colour-matched and masked: (1, 3, F, 4H, 4W) in [-1, 1] on
+    the CPU.
     """
     low = to_model(low, _CPU)
-    video = upscaler.window(low, clean, report).cpu()
+    size = low.shape[2], SCALE * low.shape[3], SCALE * low.shape[4]
+    inside = None if mask is None else mask_of(mask, *size[:2], width=size[2])
+    video = upscaler.window(low, clean, report, position=position, mask=inside).cpu()
     method = upscaler.settings.color_match
-    if method == "none":
+    if method == "none" and inside is None:
         return video
-    reference = from_model(resize_bilinear(low, *video.shape[-2:]))
-    return to_model(match_color(from_model(video), reference, method), _CPU)
+    source = resize_bilinear(low, *size[1:])
+    if method != "none":
+        video = to_model(match_color(from_model(video), from_model(source), method), _CPU)
+    return video if inside is None else torch.lerp(source, video, inside)
 
 
-def _given(image: Tensor, height: int, width: int) -> Tensor:
-    """A user's first frame as (1, 3, 1, height, width) in [-1, 1]; another aspect is refused."""
-    rgb, _ = split_alpha(checked(STAGE, "first_frame", image[:1]))
+def _anchors(references: GivenFrames | None, images: Tensor) -> dict[int, Tensor]:
+    """The clean frames that windows begin on, by the frame of the clip that each is."""
+    if references is None:
+        return {}
+    found = places(STAGE, references, len(images))
+    return {
+        place: _given("reference_frames", references.images[i : i + 1], images)
+        for i, place in enumerate(found)
+    }
+
+
+def _given(name: str, image: Tensor, images: Tensor) -> Tensor:
+    """A user's clean frame as (1, 3, 1, 4H, 4W) in [-1, 1]; another aspect is refused."""
+    height, width = (SCALE * side for side in images.shape[1:3])
+    rgb, _ = split_alpha(checked(STAGE, name, image[:1]))
     tall, wide = rgb.shape[1:3]
     if abs(wide / tall * height / width - 1) > _ASPECT_TOLERANCE:
         raise InputError(
-            f"{STAGE}: 'first_frame' is {wide}x{tall} but the frames upscale to {width}x{height}; "
-            "give a first frame of the same aspect"
+            f"{STAGE}: '{name}' is {wide}x{tall} but the frames upscale to {width}x{height}; "
+            f"give a {name.removesuffix('s').replace('_', ' ')} of the same aspect"
         )
     return resize(to_model(rgb, _CPU), height, width)

@@ -82,8 +82,8 @@ class Layout:
     at_once: int
     memory: int  # bytes
 
-    def over(self, predict: Predict, time: list[Span]) -> Predict:
-        """`predict` on the tiles, for every span of time."""
+    def over(self, predict: Callable[[Span], Predict], time: list[Span]) -> Predict:
+        """`predict(span)` on the tiles of every span of time."""
 
         def boxes(side: int) -> list:
             return tiles(time, self.height, self.width, side=side, multiple=self.multiple)

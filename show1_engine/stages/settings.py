@@ -1,6 +1,9 @@
 """What the settings of all stages share, and how they are checked and turned into guidance."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,6 +12,7 @@ from ..errors import InputError
 from ..models.bundle import Show1Model
 from ..models.kinds import LATENT_EXPERT
 from ..sampling.guidance import Guidance
+from .prompts import Prompt, PromptSchedule, at, share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +46,13 @@ def samples_per_video(cfg: float) -> int:
     return 2 if cfg > 1 else 1
 
 
-def one_prompt(stage: str, positive: Tensor, negative: Tensor) -> None:
-    """InputError unless both are the states of one prompt: a batch would be paired with windows
-    that it does not belong to.
+def one_prompt(stage: str, positive: Prompt, negative: Prompt) -> None:
+    """InputError unless both are the states of one prompt, or a schedule of such: a batch would be
+    paired with windows that it does not belong to.
     """
     for name, states in (("positive", positive), ("negative", negative)):
+        if isinstance(states, PromptSchedule):
+            continue
         if not isinstance(states, Tensor) or len(states) != 1:
             count = len(states) if isinstance(states, Tensor) else type(states).__name__
             raise InputError(
@@ -92,3 +98,24 @@ def guidance(
         at_once=at_once,
         guided_timesteps=guided_timesteps,
     )
+
+
+def prompted(
+    stage: str,
+    model: Show1Model,
+    positive: Prompt,
+    negative: Prompt,
+    cfg: float,
+    *,
+    frames: int,
+    **options: Any,
+) -> Callable[[float], Guidance]:
+    """`guidance` at every position, in frames, of a clip of so many, by the prompts there."""
+
+    @cache
+    def of(moment: float) -> Guidance:
+        texts = at(positive, moment), at(negative, moment)
+        return guidance(stage, model, *texts, cfg=cfg, **options)
+
+    constant = not any(isinstance(text, PromptSchedule) for text in (positive, negative))
+    return lambda position: of(0.0 if constant else share(position, frames))

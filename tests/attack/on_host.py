@@ -23,6 +23,7 @@ from comfyui_server import BASE_FOLDERS, Run, Server, link_pack  # noqa: E402
 from graphs import Graph, run_graph  # noqa: E402
 
 SECONDS = 10.0
+OURS = "custom_nodes/show-1"  # in a traceback: one of our files
 LONGEST = 1000
 STAGES = {
     "Show1Keyframes": "show-1-base",
@@ -41,6 +42,12 @@ SMALL = {
         "sampler": "default",
         "motion_mix": 0.5,
         "preset": "reference",
+        "window": 2,
+        "overlap": 1,
+        "loop": False,
+        "strength": 0.5,
+        "drafts": 1,
+        "given": None,
     },
     "Show1Interpolate": {
         "steps": 2,
@@ -51,6 +58,10 @@ SMALL = {
         "tiling": 0,
         "cut_aware": True,
         "preset": "reference",
+        "factor": "2",
+        "target_fps": 0.0,
+        "keep_given": True,
+        "loop": False,
     },
     "Show1PixelSR": {
         "steps": 2,
@@ -63,6 +74,8 @@ SMALL = {
         "scale": 4.0,
         "cut_aware": True,
         "preset": "reference",
+        "reference_indices": "",
+        "mask": None,
     },
     "Show1LatentExpertSR": {
         "width": 16,
@@ -78,11 +91,27 @@ SMALL = {
         "color_match": "none",
         "cut_aware": True,
         "preset": "reference",
+        "loop": False,
+    },
+    "Show1PromptSchedule": {
+        "prompts": "0: a\n1: b",
+        "num_frames": 2,
+        "transition": 1,
+        "fps": 2.0,
+        "clean_caption": False,
+    },
+    "Show1GivenFrames": {"indices": "0", "take_last": 1, "strength": 1.0, "harmonise": 1},
+    "Show1PickClip": {"clips": 3, "number": 1},
+    "Show1CompareClips": {
+        "mode": "wipe",
+        "position": 0.5,
+        "label_a": "A",
+        "label_b": "B",
+        "a": None,
     },
     "Show1LoadModel": {
         "model_name": "micro/show-1-base",
-        "weight_dtype": "default",
-        "compile": False,
+        "weight_dtype": "default",  # not compile: what may take minutes is no hang
     },
     "Show1LoadTextEncoder": {"name": "micro/show-1-base", "weight_dtype": "default"},
     "Show1TextEncode": {"text": "a", "clean_caption": False},
@@ -105,6 +134,26 @@ SMALL = {
         "recolour": 0.0,
     },
 }
+# What is connected. The host dies of a link to nowhere in an input that a node has not, so only
+# those it has are tried.
+_STAGE = ("model", "positive", "images")
+SOCKETS = {
+    "Show1Keyframes": ("model", "positive", "images", "motion_from"),
+    "Show1Interpolate": _STAGE,
+    "Show1PixelSR": (*_STAGE, "reference_frames", "first_frame", "first_frame_model"),
+    "Show1LatentExpertSR": (*_STAGE, "vae", "mask"),
+    "Show1PromptSchedule": ("text_encoder",),
+    "Show1GivenFrames": ("images",),
+    "Show1PickClip": ("images",),
+    "Show1CompareClips": ("b",),
+    "Show1LoadModel": (),
+    "Show1LoadTextEncoder": (),
+    "Show1TextEncode": ("text_encoder",),
+    "Show1MotionLoRA": ("model", "lora"),
+    "Show1DownloadModel": (),
+    "Show1TrainMotionLoRA": (*_STAGE, "sample_positive"),
+}
+LINKS = ("given", "mask", "a")  # of SMALL: not connected, unless a hostile value is put there
 Spot = tuple[str, str, str, Any]  # node, input, the value's name, the value
 
 
@@ -116,7 +165,7 @@ def spots(rng: random.Random) -> Iterator[Spot]:
         "a link to a place that is not there": ["1", 99],
     }
     for node, inputs in SMALL.items():
-        for key in [*inputs, "model", "positive", "images"]:
+        for key in [*inputs, *SOCKETS[node]]:
             for name, value in every.items():
                 yield node, key, name, value
 
@@ -128,6 +177,13 @@ def graph_of(spot: Spot) -> Graph:
     inputs = SMALL[node] | {key: value}
     if node in STAGES:
         graph.add("TestSaveFrames", images=_stage(graph, node, inputs), file="out.safetensors")
+    elif node in ("Show1PickClip", "Show1CompareClips", "Show1GivenFrames"):
+        images = graph.add("TestLoadFrames", file="frames.safetensors")
+        names = ("a", "b") if node == "Show1CompareClips" else ("images",)
+        made = graph.add(node, **(dict.fromkeys(names, images) | _connected(inputs)))
+        if node == "Show1GivenFrames":
+            made = _stage(graph, "Show1Keyframes", SMALL["Show1Keyframes"] | {"given": made})
+        graph.add("TestSaveFrames", images=made, file="out.safetensors")
     elif node == "Show1DownloadModel":
         graph.add(node, **inputs)
     elif node in ("Show1LoadModel", "Show1MotionLoRA"):
@@ -149,6 +205,11 @@ def graph_of(spot: Spot) -> Graph:
         )
         frames = _stage(graph, "Show1Keyframes", SMALL["Show1Keyframes"], changed)
         graph.add("TestSaveFrames", images=frames, file="out.safetensors")
+    elif node == "Show1PromptSchedule":
+        encoder = graph.add("Show1LoadTextEncoder", **SMALL["Show1LoadTextEncoder"])
+        text = graph.add(node, **({"text_encoder": encoder} | inputs))
+        images = _stage(graph, "Show1Keyframes", SMALL["Show1Keyframes"], text=text)
+        graph.add("TestSaveFrames", images=images, file="out.safetensors")
     else:
         encoder = inputs if node == "Show1LoadTextEncoder" else SMALL["Show1LoadTextEncoder"]
         text = _text(
@@ -169,7 +230,12 @@ def _stage(
     links = {"model": model, "positive": text}
     if node != "Show1Keyframes":
         links["images"] = graph.add("TestLoadFrames", file="frames.safetensors")
-    return graph.add(node, **(links | inputs))
+    return graph.add(node, **(links | _connected(inputs)))
+
+
+def _connected(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Without the links that are not there."""
+    return {name: value for name, value in inputs.items() if value is not None or name not in LINKS}
 
 
 def _text(graph: Graph, encoder: dict[str, Any], inputs: dict[str, Any]) -> Any:
@@ -218,6 +284,8 @@ def _judged(server: Server, graph: Graph, run: Run) -> tuple[str, str]:
         return "hang", run.status
     if run.status == "rejected":
         return _rejected(run)
+    if run.error["exception_type"] == "graph.DependencyCycleError":
+        return "refused", run.message  # the host's own
     if (
         not run.error["exception_type"].rpartition(".")[0].endswith("show1_engine.errors")
         and "registry" not in run.error["exception_type"]
@@ -235,7 +303,9 @@ def _rejected(run: Run) -> tuple[str, str]:
         error for node in (run.error.get("node_errors") or {}).values() for error in node["errors"]
     ]
     for error in told:
-        if error["type"].startswith("exception_during"):
+        # The host trips over a link to nowhere by itself, before it asks us anything.
+        traced = "".join((error.get("extra_info") or {}).get("traceback") or [])
+        if error["type"].startswith("exception_during") and OURS in traced:
             return "raw", json.dumps(error)[:300]
         if error["type"] == "custom_validation_failed" and len(error["details"]) > LONGEST + 100:
             return "long", error["details"][:100]

@@ -1,39 +1,17 @@
 """Every stage on any frames: counts, sizes, alpha, odd values; progress, cancel and errors."""
 
 import pytest
-import reference
 import torch
+from stage_models import clip, model, text
 from torch import Tensor
 
 from show1_engine.errors import InputError, ModelKindError
-from show1_engine.loading import load_model
-from show1_engine.models.bundle import Show1Model
 from show1_engine.progress import silent
-from show1_engine.runtime import PlainRuntime
 from show1_engine.sampling.windows import chained_windows, original_windows
 from show1_engine.stages.interpolate import InterpolateSettings, interpolate
 from show1_engine.stages.keyframes import KeyframeSettings, keyframes
 from show1_engine.stages.latent_expert_sr import LatentExpertSettings, latent_expert_sr
 from show1_engine.stages.pixel_sr import PixelSRSettings, first_frame_sr, pixel_sr
-
-_models: dict[str, Show1Model] = {}
-
-
-def model(name: str) -> Show1Model:
-    if name not in _models:
-        _models[name] = load_model(reference.reference_root() / "models" / name, PlainRuntime())
-    return _models[name]
-
-
-def text(name: str) -> tuple[Tensor, Tensor]:
-    states = torch.randn(
-        2, 77, model(name).network.text_width, generator=torch.Generator().manual_seed(1)
-    )
-    return states[:1], states[1:]
-
-
-def clip(frames: int, height: int, width: int, channels: int = 3) -> Tensor:
-    return torch.rand(frames, height, width, channels, generator=torch.Generator().manual_seed(2))
 
 
 def run_keyframes(**settings) -> Tensor:
