@@ -101,6 +101,7 @@ def screenshots(server: Server, clip: Frames, templates: list[Path]) -> None:
     write_mp4(
         server.base / "input" / "clip.mp4", torch.stack([tensor(frame) for frame in clip]), 8.0
     )
+    clip[0].save(server.base / "input" / "example.png")
     with Browser(server) as browser:
         for file in templates:
             workflow = json.loads(file.read_text())

@@ -83,7 +83,7 @@ def test_a_draft_is_picked_and_shown(run, server):
 
 def test_video_to_video(frames_of, put_frames):
     graph = Graph()
-    images = graph.add("TestLoadFrames", file=put_frames(clip(4)))
+    images = graph.add("TestLoadFrames", file=put_frames(clip(4), "four.safetensors"))
     keys = add_stage(graph, "Show1Keyframes", **SIZE, seed=4006, strength=0.0)
     graph.prompt[keys[0]]["inputs"]["images"] = images
     assert (frames_of(save(graph, keys)) - clip(4)).abs().max() < 1e-6
@@ -99,7 +99,7 @@ def test_video_to_video(frames_of, put_frames):
 )
 def test_rates(run, put_frames, server, options, count, fps):
     graph = Graph()
-    images = graph.add("TestLoadFrames", file=put_frames(clip(3)))
+    images = graph.add("TestLoadFrames", file=put_frames(clip(3), "three.safetensors"))
     made = add_stage(graph, "Show1Interpolate", images, fps=2.0, seed=4007, **options)
     save(graph, made)
     result = run(save_rate(graph, made))
@@ -139,7 +139,7 @@ def test_references_and_a_mask_in_pixel_sr(frames_of, put_frames):
 
 def test_a_mask_in_the_expert(frames_of, put_frames):
     graph = Graph()
-    images = graph.add("TestLoadFrames", file=put_frames(clip(3, 16, 24), "low.safetensors"))
+    images = graph.add("TestLoadFrames", file=put_frames(clip(3, 16, 24), "wide.safetensors"))
     made = add_stage(graph, "Show1LatentExpertSR", images, seed=4010, loop=True)
     graph.prompt[made[0]]["inputs"] |= {
         "width": 0,

@@ -5,6 +5,7 @@ import urllib.parse
 from pathlib import Path
 
 import av
+import PIL.Image
 import pytest
 import torch
 from comfyui_server import PACK, ui_to_api
@@ -20,6 +21,9 @@ SHOWN = {  # frames, width and height of the saved video; the clip put in has 5 
     "Show-1 Upscale x4": (5, 64, 64),
     "Show-1 Interpolate Any Video": (17, 16, 16),
     "Show-1 Train and Use a Motion LoRA": (29, 16, 16),
+    "Show-1 Long Video with a Prompt Schedule": (93, 64, 64),
+    "Show-1 Image to Video and Extend": (45, 64, 64),
+    "Show-1 Draft Many, Keep One": (29, 64, 64),
 }
 LOADERS = {"Show1LoadModel", "Show1LoadTextEncoder"}
 WIRE = """() => {
@@ -46,13 +50,14 @@ def named(files: list[Path]) -> dict:
 
 @pytest.fixture(scope="module")
 def clip(server) -> str:
-    """A video in the input folder."""
+    """A video in the input folder; and ComfyUI's own picture, which a source tree brings along."""
+    PIL.Image.new("RGB", (32, 32), "grey").save(server.base / "input" / "example.png")
     write_mp4(server.base / "input" / "clip.mp4", torch.rand(5, 16, 16, 3), 2.0)
     return "clip.mp4"
 
 
 @pytest.fixture(scope="module")
-def editor(browser):
+def editor(browser, clip):
     with browser.page() as page:
         yield page
 
