@@ -119,7 +119,7 @@ class Show1Interpolate(io.ComfyNode):
         text, model = texts(STAGE, positive, negative), loaded(STAGE, model)
         one_of(f"{STAGE}: factor", factor, [str(known) for known in FACTORS])
         settings = InterpolateSettings(cuts=cut_aware, factor=int(factor), **sampling)
-        frames = len(linked(STAGE, "images", images, Tensor, source="frames (IMAGE)"))
+        frames = len(linked(STAGE, "images", images, kind=Tensor, source="frames (IMAGE)"))
         if not target_fps:
             made = interpolate(model, images, *text, settings=settings, report=ComfyReport())
             return frames_output(made, fps * settings.factor)

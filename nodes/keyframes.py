@@ -181,7 +181,7 @@ class Show1Keyframes(io.ComfyNode):
         settings = KeyframeSettings(**sampling)
         text = texts(STAGE, positive, negative)
         if given is not None:
-            linked(STAGE, "given", given, GivenFrames, source="Give Show-1 Keyframes")
+            linked(STAGE, "given", given, kind=GivenFrames, source="Give Show-1 Keyframes")
         clips = {"motion_from": motion_from, "images": images}
         frames = {
             name: None if clip is None else clip_frames(STAGE, name, clip)

@@ -141,7 +141,7 @@ class Show1LatentExpertSR(io.ComfyNode):
         settings = LatentExpertSettings(cuts=cut_aware, **sampling)
         text = texts(STAGE, positive, negative)
         if vae is not None and not hasattr(vae, "decode"):
-            linked(STAGE, "vae", vae, ComfyVae, source="Load VAE")
+            linked(STAGE, "vae", vae, kind=ComfyVae, source="Load VAE")
         codec = None if vae is None else ComfyVae(vae)
         images = latent_expert_sr(
             loaded(STAGE, model),

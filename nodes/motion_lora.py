@@ -62,7 +62,7 @@ class Show1MotionLoRA(io.ComfyNode):
     ) -> io.NodeOutput:
         loaded("Show1MotionLoRA", model)
         if lora is not None:
-            linked("Show1MotionLoRA", "lora", lora, dict, source="Train Show-1 Motion LoRA")
+            linked("Show1MotionLoRA", "lora", lora, kind=dict, source="Train Show-1 Motion LoRA")
             return io.NodeOutput(
                 with_motion(model, lora_from(lora, model, "the connected LoRA"), strength)
             )

@@ -42,7 +42,7 @@ class Show1PickClip(io.ComfyNode):
     def execute(cls, images: Tensor, clips: int, number: int) -> io.NodeOutput:
         return frames_output(
             picked_clip(
-                linked("Show1PickClip", "images", images, Tensor, source="frames (IMAGE)"),
+                linked("Show1PickClip", "images", images, kind=Tensor, source="frames (IMAGE)"),
                 clips,
                 number,
             )

@@ -150,7 +150,7 @@ class Show1PixelSR(io.ComfyNode):
         settings = PixelSRSettings(cuts=cut_aware, **sampling)
         text = texts(STAGE, positive, negative)
         if first_frame is not None:
-            linked(STAGE, "first_frame", first_frame, Tensor, source="a frame (IMAGE)")
+            linked(STAGE, "first_frame", first_frame, kind=Tensor, source="a frame (IMAGE)")
         elif first_frame_model is not None:
             first = PixelSRSettings(
                 steps=first_frame_steps,
@@ -164,7 +164,9 @@ class Show1PixelSR(io.ComfyNode):
             first_frame = FirstFrame(maker, first)
         references = None
         if reference_frames is not None:
-            linked(STAGE, "reference_frames", reference_frames, Tensor, source="frames (IMAGE)")
+            linked(
+                STAGE, "reference_frames", reference_frames, kind=Tensor, source="frames (IMAGE)"
+            )
             places = parsed_indices(STAGE, reference_indices, len(reference_frames))
             references = GivenFrames(reference_frames, places)
         images = pixel_sr(

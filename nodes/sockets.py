@@ -33,13 +33,13 @@ def linked(stage: str, name: str, value: Any, kind: type, source: str) -> Any:
 
 def loaded(stage: str, model: Any, name: str = "model") -> Show1Model:
     """The model on a link; InputError if something else is there."""
-    return linked(stage, name, model, Show1Model, source="Load Show-1 Model")
+    return linked(stage, name, model, kind=Show1Model, source="Load Show-1 Model")
 
 
 def clip_frames(stage: str, name: str, clip: Any) -> Tensor:
     """The frames (F, H, W, C) of what a clip_input is connected to."""
     if not isinstance(clip, Tensor) and not hasattr(clip, "get_components"):
-        linked(stage, name, clip, Tensor, source="frames (IMAGE) or a video")
+        linked(stage, name, clip, kind=Tensor, source="frames (IMAGE) or a video")
     return clip if isinstance(clip, Tensor) else clip.get_components().images
 
 

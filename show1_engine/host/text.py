@@ -40,16 +40,16 @@ class HostText(nn.Module):
         return self.model(ids)[0]
 
 
-def states_of(encoder: Any, texts: list[str], clean_caption: bool = False) -> Tensor:
+def states_of(text_encoder: Any, texts: list[str], clean_caption: bool = False) -> Tensor:
     """Text states (len(texts), 77, width) from one of our text encoders or from a core CLIP."""
-    if isinstance(encoder, TextEncoder):
-        return encoder.encode(texts, clean_caption)
-    if not hasattr(encoder, "cond_stage_model"):
+    if isinstance(text_encoder, TextEncoder):
+        return text_encoder.encode(texts, clean_caption)
+    if not hasattr(text_encoder, "cond_stage_model"):
         raise InputError(
-            f"'text_encoder' is {type(encoder).__name__}, not what its link carries; connect Load "
+            f"'text_encoder' is {type(text_encoder).__name__}, not what its link carries; connect Load "
             "Show-1 Text Encoder or a CLIP"
         )
-    return encode_with_clip(encoder, texts, clean_caption)
+    return encode_with_clip(text_encoder, texts, clean_caption)
 
 
 def encode_with_clip(clip: Any, texts: list[str], clean_caption: bool = False) -> Tensor:

@@ -117,8 +117,7 @@ def pixel_sr(
     """
     model.require(STAGE, PIXEL_SR)
     one_prompt(STAGE, positive, negative)
-    images = checked(STAGE, "images", images)
-    s = _checked_settings(settings)
+    images, s = checked(STAGE, "images", images), _checked_settings(settings)
     anchors = _anchors(references, images)
     if windows is None:
         windows = _windows(images, s, list(anchors))
