@@ -46,8 +46,8 @@ def states_of(text_encoder: Any, texts: list[str], clean_caption: bool = False) 
         return text_encoder.encode(texts, clean_caption)
     if not hasattr(text_encoder, "cond_stage_model"):
         raise InputError(
-            f"'text_encoder' is {type(text_encoder).__name__}, not what its link carries; connect Load "
-            "Show-1 Text Encoder or a CLIP"
+            f"'text_encoder' is {type(text_encoder).__name__}, not what its link carries; connect "
+            "Load Show-1 Text Encoder or a CLIP"
         )
     return encode_with_clip(text_encoder, texts, clean_caption)
 
