@@ -88,7 +88,7 @@ class Show1Interpolate(io.ComfyNode):
                     step=0.01,
                     optional=True,
                     tooltip="Frames per second of the input, 0.01 to 240; connect it from the node "
-                    "that made or loaded the frames. The output has four times as many.",
+                    "that made or loaded the frames. The output has factor times as many.",
                 ),
                 sampler_input(),
                 tiling_input(),

@@ -9,6 +9,8 @@ from ..errors import InputError, number_within
 from ..frames import checked, cover, from_model, pad_to_multiple, split_alpha, to_model
 from ..sampling.known import Known
 
+_MOST_PLACES = 2**16
+
 
 @dataclass(frozen=True, eq=False)
 class GivenFrames:
@@ -58,17 +60,18 @@ def parsed_indices(stage: str, text: str, count: int) -> tuple[int, ...]:
     for part in text.split(","):
         first, dash, last = part.strip().rpartition("-")
         try:
-            if dash and first:
-                found += range(int(first), int(last) + 1)
-            else:
-                found.append(int(part))
+            begin, end = (int(first), int(last)) if dash and first else (int(part), int(part))
         except ValueError:
             raise InputError(
                 f"{stage}: '{part.strip()[:40]}' in 'indices' is no frame; write numbers such as "
                 "0, 7, -1 (the last) or a stretch such as 0-3"
             ) from None
-        if len(found) > 2**16:
-            raise InputError(f"{stage}: 'indices' names more than {2**16} frames")
+        if not 0 <= end - begin < _MOST_PLACES - len(found):
+            raise InputError(
+                f"{stage}: '{part.strip()[:40]}' in 'indices' is no stretch of frames; write the "
+                f"lower one first, and at most {_MOST_PLACES} in all"
+            )
+        found += range(begin, end + 1)
     return tuple(found)
 
 

@@ -246,8 +246,9 @@ def rate(frames: int, fps: float, target_fps: float, loop: bool = False) -> Rate
     The factor is the least by which they are exact, else that which comes closest.
     """
     number_within(f"{STAGE}: 'target_fps'", target_fps, 0.01, most=16 * fps)
+    loop = loop and frames > 1  # a single frame comes back as it is
     between = frames if loop else frames - 1
-    count = int(between * target_fps / fps + 1e-6) + (0 if loop else 1)
+    count = max(1, int(between * target_fps / fps + 1e-6) + (0 if loop else 1))
 
     def taken(factor: int) -> Rate:
         exact = [i * fps * factor / target_fps for i in range(count)]

@@ -201,6 +201,9 @@ def test_places_are_read():
     assert parsed_indices("S", " ", 2) == (0, 1)
     with pytest.raises(InputError, match="'x' in 'indices' is no frame"):
         parsed_indices("S", "0, x", 2)
+    for places in ("5-3", "0-9999999999"):
+        with pytest.raises(InputError, match="no stretch of frames"):
+            parsed_indices("S", places, 2)
 
 
 def test_video_to_video_keeps_a_clip_at_strength_0():
@@ -251,6 +254,7 @@ def test_target_rates(frames, fps, target, loop):
     assert max(abs(a - b) for a, b in zip(exact, to.frames)) <= 0.5 + 1e-6 + (1 if loop else 0)
     lasts = frames / fps if loop else (frames - 1) / fps
     assert abs(len(to.frames) / target - lasts) <= 1 / target + 1e-9
+    assert rate(1, 24.0, 48.0, loop=True).frames == [0] == rate(3, 24.0, 1.0, loop=True).frames
     assert rate(frames, 24.0, 48.0).off < 1e-9 and rate(frames, 24.0, 48.0).factor == 2
 
 
