@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from show1_engine.evaluation.measures import psnr, ssim
 from show1_engine.loading import load_model
 from show1_engine.models.bundle import Show1Model
 from show1_engine.models.kinds import KEYFRAMES, LATENT_EXPERT, PIXEL_SR
@@ -23,7 +24,6 @@ from show1_engine.training.loop import load_state
 from .configs import FRAMES, SR_SIZE
 from .evaluate import SPOIL, Judge, drawn
 from .export import export_run
-from .measures import psnr, ssim
 from .preview import save_picture
 from .recogniser import ATTRIBUTES, Reading, accuracy, read_clip
 from .world import Scene, frame_times

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from show1_engine.bundled import SETTINGS
 from show1_engine.checkpoints.find import cascade_in
+from show1_engine.evaluation.measures import psnr, ssim
 from show1_engine.loading import load_model, load_text_encoder
 from show1_engine.models.bundle import Show1Model
 from show1_engine.models.kinds import INTERPOLATION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
@@ -33,7 +34,6 @@ from show1_engine.stages.latent_expert_sr import LatentExpertSettings, latent_ex
 from show1_engine.stages.pixel_sr import PixelSRSettings, pixel_sr
 
 from .configs import FRAMES, KEYFRAME_SIZE, SR_SIZE
-from .measures import psnr, ssim
 from .recogniser import ATTRIBUTES, Reading, accuracy, read_clip
 from .world import Scene, frame_times, is_held_out, random_scene, render
 
