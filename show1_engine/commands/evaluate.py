@@ -82,11 +82,25 @@ def _features(args: argparse.Namespace) -> None:
 
 def _real(args: argparse.Namespace) -> None:
     clips = _real_clips(args)
-    jobs = _jobs(args, _networks(args), args.out, real=True)
-    for job in jobs:
-        some = _drawn_clips(args, clips, job.sampling)
-        _measure(args, some, [job], name=job.metric, skip=True)
+    count = args.count or PRESETS[args.preset].count
+    _measure_real(args, clips, _networks(args), folder=args.out, count=count)
     print(args.out)
+
+
+def _measure_real(
+    args: argparse.Namespace,
+    clips: Sequence[Clip],
+    networks: dict[str, Network],
+    *,
+    folder: Path,
+    count: int,
+) -> None:
+    """Metrics that see the same frames together: each clip is read once for them."""
+    jobs = _jobs(args, networks, folder, real=True)
+    for sampling in dict.fromkeys(job.sampling for job in jobs):
+        some = _drawn_clips(clips, sampling, count, seed=args.seed)
+        alike = [job for job in jobs if job.sampling == sampling]
+        _measure(args, some, alike, name="real", skip=True)
 
 
 def _real_clips(args: argparse.Namespace) -> list[Clip]:
@@ -96,15 +110,12 @@ def _real_clips(args: argparse.Namespace) -> list[Clip]:
     return sets.msrvtt(args.root) if args.set == "msrvtt" else sets.folder_clips(args.root)
 
 
-def _drawn_clips(args: argparse.Namespace, clips: Sequence[Clip], sampling: Sampling) -> list[Clip]:
-    """As many as are asked for, else as the preset takes; all where there are fewer."""
-    count = args.count or PRESETS[args.preset].count
+def _drawn_clips(clips: Sequence[Clip], sampling: Sampling, count: int, *, seed: int) -> list[Clip]:
+    """`count` of real clips, or windows of them; all clips where there are no more."""
     if sampling.place == "windows":
-        return drawn_windows(clips, sampling, count, seed=args.seed)
-    if args.count and args.count > len(clips):
-        raise InputError(f"--count {args.count:,}, and there are {len(clips):,} clips")
+        return drawn_windows(clips, sampling, count, seed=seed)
     by_name = {clip.id: clip for clip in clips}
-    return [by_name[name] for name in sorted(drawn(list(by_name), count, args.seed))]
+    return [by_name[name] for name in sorted(drawn(list(by_name), count, seed))]
 
 
 def _measure(
@@ -225,9 +236,8 @@ def _folder(args: argparse.Namespace) -> None:
     _measure(args, clips, jobs, name="generated")
     if args.real is not None and not any((args.real / name).is_dir() for name in METRICS):
         real = sets.folder_clips(args.real)
-        for job in _jobs(args, networks, args.out / "real", real=True):
-            some = _drawn_clips(args, real, job.sampling) if args.count else real
-            _measure(args, some, [job], name="real", skip=True)
+        count = args.count or min(len(clips), PRESETS[args.preset].count)
+        _measure_real(args, real, networks, folder=args.out / "real", count=count)
         args.real = args.out / "real"
     about = {"set": args.fake.resolve().name, "clips": len(clips)}
     print(_write(args, args.out, {clip.id: clip for clip in clips}, about=about))

@@ -21,6 +21,7 @@ from ..errors import InputError, ResultError
 from .choices import METRICS, Sampling
 from .clips import TooShort, frame_count, number_of, read_clip, seen, windows
 from .networks import Network
+from .networks.clip import similarities
 from .sets import Clip, write_text
 
 Progress = Callable[[int, int], None]
@@ -126,16 +127,13 @@ class Job:
         del settings["real_stride"]  # stride is what was used
         return cls(metric, network, sampling, Store(folder / metric, settings))
 
-    def features(self, frames: Tensor, caption: str) -> Tensor:
-        """What the store holds of a clip's seen frames: see METRICS."""
-        network, metric = self.network, METRICS[self.metric]
+    def row(self, features: Tensor, caption: str) -> Tensor:
+        """What the store holds of a clip, from its network's features."""
+        metric = METRICS[self.metric]
         if metric.captions:
-            from .networks.clip import similarities
-
-            return similarities(network.features(frames), network.caption(caption))
+            return similarities(features, self.network.caption(caption))
         if self.metric == "is":
-            return network.logits(frames)
-        features = network.features(frames)
+            return self.network.logits(features)
         if metric.of == "clips" and features.ndim == 2:  # a network of single frames
             return features.mean(0)
         return features
@@ -185,25 +183,38 @@ def measure(
 
 
 def _measure_one(clip: Clip, jobs: Sequence[Job], seed: int) -> None:
+    def frames(sampling: Sampling) -> Tensor:
+        return read_clip(clip.path, sampling, clip.id, seed=seed, start=clip.start)
+
+    _add(clip.id, clip.caption, jobs, frames=frames)
+
+
+def _add(
+    name: str, caption: str, jobs: Sequence[Job], *, frames: Callable[[Sampling], Tensor]
+) -> None:
+    """Adds a clip to the stores that lack it; what several of them are of is computed once."""
     read: dict[Sampling, Tensor] = {}
+    features: dict[tuple[str, Sampling], Tensor] = {}
     for job in jobs:
-        if clip.id in job.store or (METRICS[job.metric].captions and not clip.caption):
+        if name in job.store or (METRICS[job.metric].captions and not caption):
             continue
-        if job.sampling not in read:
-            read[job.sampling] = read_clip(
-                clip.path, job.sampling, clip.id, seed=seed, start=clip.start
-            )
-        job.store.add(clip.id, job.features(read[job.sampling], clip.caption))
+        sampling, known = job.sampling, (job.network.name, job.sampling)
+        if sampling not in read:
+            read[sampling] = frames(sampling)
+        if known not in features:
+            features[known] = job.network.features(read[sampling])
+        job.store.add(name, job.row(features[known], caption))
 
 
 def measure_frames(
     name: str, images: Tensor, caption: str, jobs: Sequence[Job], *, seed: int = 0
 ) -> None:
     """The same of a clip in memory (F, H, W, C) in [0, 1]: what was generated, before any codec."""
-    for job in jobs:
-        if name not in job.store and (caption or not METRICS[job.metric].captions):
-            frames = seen(images, job.sampling, name, seed=seed)
-            job.store.add(name, job.features(frames, caption))
+
+    def frames(sampling: Sampling) -> Tensor:
+        return seen(images, sampling, name, seed=seed)
+
+    _add(name, caption, jobs, frames=frames)
 
 
 def drawn_windows(clips: Sequence[Clip], sampling: Sampling, number: int, seed: int) -> list[Clip]:

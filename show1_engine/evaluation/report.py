@@ -315,10 +315,10 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def shown_value(row: Mapping[str, Any]) -> str:
-    """ "383.5 +/- 2.1", or why there is none."""
+    """A value with its standard error, or why there is none."""
     if row["value"] is None:
         return f"not measured: {row['why']}"
-    error = f" +/- {number(row['error'], 2)}" if row["error"] is not None else ""
+    error = f" \u00b1 {number(row['error'], 2)}" if row["error"] is not None else ""
     return number(row["value"]) + error
 
 

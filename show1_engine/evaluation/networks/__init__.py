@@ -25,7 +25,7 @@ class Network:
     """What turns a clip into numbers.
 
     features: uint8 frames (F, H, W, 3) -> float32 (d,) of a clip, or (F, d) of its frames.
-    logits: the same before the softmax, of a clip; None where the network is no classifier.
+    logits: of a clip before the softmax, from its features; None where there are no classes.
     caption: a text -> (d,), in the space of the features; None but of CLIP.
     digest: SHA-256 of the weights.
     """
@@ -69,10 +69,10 @@ def _c3d(path: Path, device: str, others: bool) -> Network:
     run = _runner(model, c3d.prepared, device)
     note = "101 classes; BGR, 112x112 with aligned corners, less the mean clip"
 
-    def logits(frames: Tensor) -> Tensor:
-        return run(frames)[0]
+    def logits(features: Tensor) -> Tensor:
+        return features
 
-    return Network("c3d", digest, note, features=logits, logits=logits)
+    return Network("c3d", digest, note, features=lambda frames: run(frames)[0], logits=logits)
 
 
 def _inception(path: Path, device: str, others: bool) -> Network:
@@ -107,8 +107,8 @@ def _lite0(path: Path, device: str, others: bool) -> Network:
         return pooled(model.extract_features(_lite0_prepared(frames).to(device))).float().cpu()
 
     @torch.inference_mode()
-    def logits(frames: Tensor) -> Tensor:
-        return model._fc(features(frames).to(device)).mean(0).float().cpu()
+    def logits(of_frames: Tensor) -> Tensor:
+        return model._fc(of_frames.to(device)).mean(0).float().cpu()
 
     note = "EfficientNet-Lite0, 1,280 features of a frame; 224x224 squashed, antialiased"
     return Network("lite0", digest, note, features=features, logits=logits)
