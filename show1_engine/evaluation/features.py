@@ -207,7 +207,7 @@ def _add(
 
 
 def measure_frames(
-    name: str, images: Tensor, caption: str, jobs: Sequence[Job], *, seed: int = 0
+    name: str, images: Tensor, jobs: Sequence[Job], *, caption: str = "", seed: int = 0
 ) -> None:
     """The same of a clip in memory (F, H, W, C) in [0, 1]: what was generated, before any codec."""
 

@@ -45,8 +45,8 @@ def _intro(report: Mapping[str, Any]) -> str:
     lines = [
         about,
         f"Preset {report['preset']}: {report['says']}.",
-        f"Engine {report['engine']}. Orange marks are the paper's numbers; black lines are "
-        "standard errors or 95 % intervals.",
+        f"Engine {report['engine']}. In the drawings orange marks are the paper's numbers, thin "
+        "lines standard errors or 95 % intervals.",
     ]
     return "".join(f'<p class="soft">{escape(text)}</p>' for text in lines if text)
 
