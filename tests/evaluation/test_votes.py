@@ -42,7 +42,9 @@ def key_of(study):
 def test_pairs_are_alike_and_the_key_says_which_is_which(study):
     rows = key_of(study)
     assert sorted(row["clip"] for row in rows) == [f"clip{i}" for i in range(6)]
-    assert {row["a"] for row in rows} == {"model_one", "model_two"}, "one side would always be first"
+    assert {row["a"] for row in rows} == {"model_one", "model_two"}, (
+        "one side would always be first"
+    )
     assert [row["clip"] for row in rows] != sorted(row["clip"] for row in rows)
     for row in rows:
         for side in "ab":
