@@ -48,7 +48,7 @@ def bunny() -> torch.Tensor:
     frames = []
     with VideoReader(path) as video:
         for i, frame in enumerate(video):
-            if i % 6 == 0:
+            if i % 12 == 0:
                 frames.append((frame[::3, ::3] * 255).round().byte())
     return torch.stack(frames)
 
