@@ -100,8 +100,8 @@ def frechet(a: Moments, b: Moments, ddof: int = 1) -> float:
 
 
 def _factor(covariance: Array) -> Array:
-    """R with R R^T = the covariance: Cholesky's; of one that has no full rank from its eigenvectors,
-    which take twenty times as long.
+    """R with R R^T = the covariance: Cholesky's; of one without full rank, from its eigenvectors,
+    which take far longer.
     """
     try:
         return np.linalg.cholesky(covariance)
