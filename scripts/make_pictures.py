@@ -18,7 +18,7 @@ from comfyui_server import BASE_FOLDERS, PACK, Run, Server, link_pack, run_promp
 from PIL import Image, ImageDraw, ImageFont
 
 sys.path[:0] = [str(PACK), str(PACK / "tests" / "host")]
-from browser import Browser  # noqa: E402
+from browser import Browser, launched_chromium  # noqa: E402
 
 from show1_engine.video import write_mp4  # noqa: E402
 
@@ -102,7 +102,8 @@ def screenshots(server: Server, clip: Frames, templates: list[Path]) -> None:
         server.base / "input" / "clip.mp4", torch.stack([tensor(frame) for frame in clip]), 8.0
     )
     clip[0].save(server.base / "input" / "example.png")
-    with Browser(server) as browser:
+    with launched_chromium() as chromium:
+        browser = Browser(server, chromium)
         for file in templates:
             workflow = json.loads(file.read_text())
             if not uses_bundled_models(workflow):

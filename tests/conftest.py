@@ -21,6 +21,17 @@ def pack() -> Path:
     return Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(scope="session")
+def chromium():
+    """The one Chromium of this process, or a skip with the reason."""
+    from browser import launched_chromium, missing_browser
+
+    if reason := missing_browser():
+        pytest.skip(reason)
+    with launched_chromium() as chromium:
+        yield chromium
+
+
 def pytest_collection_modifyitems(config, items):
     """SHOW1_HOST_ONLY: only the tests that need a ComfyUI; scripts/test runs the others once."""
     if not os.environ.get("SHOW1_HOST_ONLY"):

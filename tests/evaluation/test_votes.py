@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from browser import FLAGS, missing_browser
 
 from show1_engine.__main__ import main
 from show1_engine.errors import InputError
@@ -79,25 +78,11 @@ def test_sides_must_have_clips_in_common(study, tmp_path):
         write_pairs(("a", clips), ("a", clips), tmp_path, look=Look())
 
 
-@pytest.fixture
-def browser():
-    if reason := missing_browser():
-        pytest.skip(reason)
-    import shutil
-
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
 @pytest.mark.parametrize("phone", [False, True])
-def test_a_rater_can_vote(study, browser, tmp_path, phone):
+def test_a_rater_can_vote(study, chromium, tmp_path, phone):
     """By keyboard on a desk, by touch on a phone, without a network; what is saved is counted."""
     size = {"width": 390, "height": 780} if phone else {"width": 1200, "height": 900}
-    context = browser.new_context(viewport=size, has_touch=phone, offline=True)
+    context = chromium.new_context(viewport=size, has_touch=phone, offline=True)
     page, complaints = context.new_page(), []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto((study / "page-1.html").as_uri())
@@ -129,8 +114,8 @@ def test_a_rater_can_vote(study, browser, tmp_path, phone):
     context.close()
 
 
-def test_votes_outlive_a_closed_tab(study, browser):
-    page = browser.new_context().new_page()
+def test_votes_outlive_a_closed_tab(study, chromium):
+    page = chromium.new_context().new_page()
     page.goto((study / "page-1.html").as_uri())
     for key in ("a", "a", "a", "ArrowRight", "b"):
         page.keyboard.press(key)

@@ -1,7 +1,7 @@
 """Pack the full recorded reference set into this folder, and prove that the packed one equals it.
 
-    python -m tests.goldens.pack REFERENCE            write the archives and check them
-    python -m tests.goldens.pack REFERENCE --check    only check
+    python -m goldens.pack REFERENCE            write the archives and check them (in tests/)
+    python -m goldens.pack REFERENCE --check    only check
 
 REFERENCE is the folder with models/, models-variants/, goldens/ and keys/ (README.md says what it
 is); the set sr2, of the same layout, lies in it and has an archive of its own.
@@ -17,9 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from reference import INDEX, SETS, SHARED, index_of, unpack
 from safetensors.torch import load_file, save
-
-from ..reference import INDEX, SETS, SHARED, index_of, unpack
 
 HERE = Path(__file__).parent
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from goldens import pack
 from reference import case_id, cases, golden, reference_root, unpack
-
-from tests.goldens import pack
 
 CARRIED = {"a": 15, "b": 2, "c": 5, "d": 31, "e": 2, "f": 14}
 EVERY_CASE = [case for group in CARRIED for case in cases(group)]

@@ -57,26 +57,24 @@ def missing_browser() -> str:
     return ""
 
 
+@contextmanager
+def launched_chromium():
+    """A running Chromium. Playwright allows one of its kind in a process."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
 class Browser:
-    """Chromium; every page is a fresh profile, and nothing outside the server can be reached from
-    it.
+    """Pages of a server in Chromium; each is a fresh profile, and nothing outside the server can be
+    reached from it.
     """
 
-    def __init__(self, server: Server):
-        self.server = server
-
-    def __enter__(self) -> Browser:
-        from playwright.sync_api import sync_playwright
-
-        self._playwright = sync_playwright().start()
-        self._chromium = self._playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=FLAGS
-        )
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._chromium.close()
-        self._playwright.stop()
+    def __init__(self, server: Server, chromium):
+        self.server, self._chromium = server, chromium
 
     @contextmanager
     def page(self, size: tuple[int, int] = (1800, 1000)):

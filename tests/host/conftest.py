@@ -115,14 +115,11 @@ def put_frames(server):
 
 
 @pytest.fixture(scope="session")
-def browser(server):
-    """A browser without any page, or a skip with the reason."""
-    from browser import Browser, missing_browser
+def browser(server, chromium):
+    """A browser without any page."""
+    from browser import Browser
 
-    if reason := missing_browser():
-        pytest.skip(reason)
-    with Browser(server) as browser:
-        yield browser
+    return Browser(server, chromium)
 
 
 @pytest.fixture
