@@ -1,7 +1,8 @@
 """python -m show1_engine: the cascade without ComfyUI.
 
 generate      a prompt to a video
-upscale       a video file, four times as large
+upscale       a video file, four times as large; --refine: and its detail redrawn
+refine        a video file, its detail redrawn by the latent expert
 interpolate   a video file at four times the rate
 train         a motion LoRA from a video file
 download      published models
@@ -31,6 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
 
         say(f"error: {error}")
         return 2
+    except KeyboardInterrupt:
+        return 130  # as shells say it
     return 0
 
 
@@ -39,11 +42,12 @@ def _commands() -> dict[str, ModuleType]:
 
     Imported when one runs, and not before: they need torch, which takes seconds to import.
     """
-    from .commands import convert, download, generate, interpolate, train, upscale
+    from .commands import convert, download, generate, interpolate, refine, train, upscale
 
     return {
         "generate": generate,
         "upscale": upscale,
+        "refine": refine,
         "interpolate": interpolate,
         "train": train,
         "download": download,
