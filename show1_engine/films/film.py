@@ -53,12 +53,14 @@ class Film:
 class Prepared:
     """A film whose plan is made, and kept in the folder of its parts.
 
+    steps: fitted to this film.
     rows: all of them; `left` are those that are still to be made.
     """
 
     film: Film
     plan: Plan
     source: Source
+    steps: list[Step]
     rows: list[dict[str, Any]]
 
     @property
@@ -125,6 +127,7 @@ def prepare(film: Film, steps: list[Step], report: Report = silent) -> Prepared:
     if source is None:
         announce(report, f"'{film.source.name}'", "looking for scene cuts")
         source = look_through(film.source, report)
+    steps = [step.fitted(source, film.fps) for step in steps]
     plan = _plan(film, steps, source, known=known)
     old = parts.plan()
     if old is not None and old.fingerprint != plan.fingerprint:
@@ -136,7 +139,7 @@ def prepare(film: Film, steps: list[Step], report: Report = silent) -> Prepared:
         parts.keep_plan(plan)
     parts.keep_source(source, known)
     rows = plan.rows(film.source, source.frames)
-    return Prepared(film, plan, source, rows=rows)
+    return Prepared(film, plan, source, steps=steps, rows=rows)
 
 
 def make(film: Film, steps: list[Step], report: Report = silent) -> Prepared:
@@ -156,7 +159,7 @@ def make(film: Film, steps: list[Step], report: Report = silent) -> Prepared:
         film.say(f"'{film.target}' goes on: {done} of {total} frames are there already")
     reporter = _Progress(report, prepared, len(steps))
     try:
-        with Worker(film.parts.folder, lambda: steps, reporter) as worker:
+        with Worker(film.parts.folder, lambda: prepared.steps, reporter) as worker:
             for row in left:
                 worker.work(row)
         finished = True

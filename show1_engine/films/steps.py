@@ -11,7 +11,7 @@ from ..models.autoencoder import Codec
 from ..models.bundle import Show1Model
 from ..progress import Report
 from ..stages.given import GivenFrames, places
-from ..stages.interpolate import InterpolateSettings, interpolate
+from ..stages.interpolate import InterpolateSettings, interpolate, rate
 from ..stages.latent_expert_sr import Before, LatentExpertSettings, latent_expert_sr
 from ..stages.pixel_sr import STAGE as PIXEL_SR
 from ..stages.pixel_sr import Chain, FirstFrame, PixelSRSettings, pixel_sr
@@ -19,6 +19,7 @@ from ..stages.prompts import Prompt, part_of
 from .identity import digest, of_model
 from .parts import State
 from .plan import Stretch
+from .source import Source
 
 
 class Step(Protocol):
@@ -32,6 +33,9 @@ class Step(Protocol):
     name: ClassVar[str]
     factor: int
     carries: bool
+
+    def fitted(self, source: Source, fps: float) -> "Step":
+        """This step for a film that is to come to a rate, 0: whatever it makes of it."""
 
     def settings_by_name(self) -> dict[str, Any]:
         """Everything its frames hang on, but the source."""
@@ -72,6 +76,9 @@ class Upscale:
     name: ClassVar[str] = "upscale"
     factor: ClassVar[int] = 1
     carries: ClassVar[bool] = True
+
+    def fitted(self, source: Source, fps: float) -> "Upscale":
+        return self
 
     def settings_by_name(self) -> dict[str, Any]:
         first = self.first_frame
@@ -125,6 +132,12 @@ class Interpolate:
     def factor(self) -> int:
         return self.settings.factor
 
+    def fitted(self, source: Source, fps: float) -> "Interpolate":
+        if not fps:
+            return self
+        factor = rate(source.frames, float(source.fps), fps).factor
+        return replace(self, settings=replace(self.settings, factor=factor))
+
     def settings_by_name(self) -> dict[str, Any]:
         return _by_name(self, {})
 
@@ -164,6 +177,9 @@ class Refine:
     name: ClassVar[str] = "refine"
     factor: ClassVar[int] = 1
     carries: ClassVar[bool] = True
+
+    def fitted(self, source: Source, fps: float) -> "Refine":
+        return self
 
     def settings_by_name(self) -> dict[str, Any]:
         return _by_name(self, {"mask": self.mask, "vae": self.vae})
