@@ -18,8 +18,8 @@ from ..video import VideoReader, pixels_of
 
 _HASHED = 2**20  # bytes of the beginning, the middle and the end
 _EVEN = 0.2  # of a frame's time, which frames of an even rate may be off by
-_SHORT = 0.05  # of the length that a file promises, by which it may end early, and ...
-_SHORT_SECONDS = 2.0  # ... how many seconds
+_SHORT = 0.02  # of the length that a file promises, by which it may end early, and ...
+_SHORT_SECONDS = 1.0  # ... how many seconds
 _EVERY = 25  # frames between two reports
 
 

@@ -58,9 +58,8 @@ def film(tmp_path):
             for track in tracks:
                 for start in range(0, 8000 * frames, 960):
                     tone = np.sin(np.arange(start, start + 960) / 5)[None]
-                    kind, tone = ("s16", tone * 9000) if codec.startswith("pcm") else ("fltp", tone)
-                    tone = tone.astype(np.int16 if kind == "s16" else np.float32)
-                    sound = av.AudioFrame.from_ndarray(tone, kind, "mono")
+                    tone = tone.astype(np.float32)
+                    sound = av.AudioFrame.from_ndarray(tone, "fltp", "mono")
                     sound.rate, sound.pts = 48000, start
                     out.mux(track.encode(sound))
                 out.mux(track.encode())
@@ -232,11 +231,11 @@ def test_killed_after_each_part_it_goes_on_to_the_same_frames(film, tmp_path, pa
     with Worker(straight.parts.folder, lambda: [upscale()]) as worker:
         rows = [worker(row) for row in prepared.rows]
     expected = [one for row in rows for one in row["frames_sha256"]]
-    assert [row["status"] for row in rows] == ["done", "done"] and len(expected) == 4
+    assert [row["status"] for row in rows] == ["done", "done"] and len(expected) == 3
 
     target, here = tmp_path / "killed.mp4", pack / "tests" / "engine"
     paths = os.pathsep.join([str(pack), str(pack / "tests"), str(here)])
-    for count in range(1, 5):
+    for count in range(1, 4):
         done = subprocess.run(
             [sys.executable, "-c", WORK, str(source), str(target), "1", str(here)],
             env={**os.environ, "PYTHONPATH": paths},
@@ -327,7 +326,7 @@ def turned_header(data: bytes) -> bytes:
 
 
 def test_sound_that_an_mp4_cannot_hold_is_left_out(film, tmp_path, caplog):
-    source = film(8, name="film.mkv", sounds=1, codec="pcm_s16le")
+    source = film(8, name="film.mkv", sounds=1, codec="wmav2")
     make(Film(source=source, target=tmp_path / "o.mp4"), [upscale()])
     assert len(shown(tmp_path / "o.mp4")) == 8
     assert tracks(tmp_path / "o.mp4") == [] and "Sound track 1" in caplog.text
@@ -339,7 +338,7 @@ def test_tags_of_any_encoding_do_not_matter(film, tmp_path):
         out.metadata["title"] = "abcdefgh"
         stream = out.add_stream_from_template(file.streams.video[0])
         for packet in file.demux(video=0):
-            if packet.dts is not None:
+            if packet.size:
                 packet.stream = stream
                 out.mux(packet)
     spoiled = (tmp_path / "t.mkv").read_bytes().replace(b"abcdefgh", b"\xff\xfe\xe4bc\xffgh")
@@ -350,7 +349,7 @@ def test_tags_of_any_encoding_do_not_matter(film, tmp_path):
 
 @pytest.mark.parametrize("kept", [0.3, 0.7, 0.95])
 def test_a_cut_off_film_is_one_line(film, tmp_path, capsys, kept):
-    source = film(400, size=(64, 48), sounds=1, name="film.mkv")
+    source = film(400, sounds=1, name="film.mkv")
     data = source.read_bytes()
     source.write_bytes(data[: int(kept * len(data))])
     assert main(command(source, tmp_path / "o.mp4")) == 2
