@@ -126,7 +126,11 @@ def prepare(film: Film, steps: list[Step], report: Report = silent) -> Prepared:
     source = parts.source(known)
     if source is None:
         announce(report, f"'{film.source.name}'", "looking for scene cuts")
-        source = look_through(film.source, report)
+        try:
+            source = look_through(film.source, report)
+        finally:
+            parts.tidy()  # of a film that cannot be read nothing is left
+        parts.open()
     steps = [step.fitted(source, film.fps) for step in steps]
     plan = _plan(film, steps, source, known=known)
     old = parts.plan()

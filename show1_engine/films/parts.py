@@ -134,6 +134,10 @@ class Parts:
         for path in [*found, *(self.folder / name for name in _FILES)]:
             if path.name not in keep:
                 path.unlink(missing_ok=True)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Deletes the folder if nothing is in it."""
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
 

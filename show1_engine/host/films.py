@@ -16,6 +16,7 @@ from .ui import ComfyReport, show_text
 log = logging.getLogger(__name__)
 
 _FOLDER = "show1"  # below the output folder: parts outlive the host, whose temp folder does not
+_SHORTER = 0.02  # seconds
 _LONGEST = 80  # characters of a film's name
 
 
@@ -84,6 +85,17 @@ def _say(text: str) -> None:
 
 
 def _trimmed(video: Any) -> bool:
-    """Whether a VIDEO is only a part of its file, which newer hosts can say."""
+    """Whether a VIDEO is only a part of its file. Newer hosts say so; those between can make such
+    a one, and tell it by its length alone.
+    """
     window = getattr(video, "get_active_trim_window", None)
-    return window is not None and any(window())
+    if window is not None:
+        return any(window())
+    source = video.get_stream_source() if hasattr(video, "as_trimmed") else None
+    if not isinstance(source, str):
+        return False
+    import av
+
+    with av.open(source, metadata_errors="ignore") as whole:
+        length = (whole.duration or 0) / 1e6
+    return video.get_duration() < length - _SHORTER

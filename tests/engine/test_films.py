@@ -326,7 +326,7 @@ def turned_header(data: bytes) -> bytes:
 
 
 def test_sound_that_an_mp4_cannot_hold_is_left_out(film, tmp_path, caplog):
-    source = film(8, name="film.mkv", sounds=1, codec="wmav2")
+    source = film(8, name="film.mkv", sounds=1, codec="wavpack")
     make(Film(source=source, target=tmp_path / "o.mp4"), [upscale()])
     assert len(shown(tmp_path / "o.mp4")) == 8
     assert tracks(tmp_path / "o.mp4") == [] and "Sound track 1" in caplog.text
