@@ -22,7 +22,11 @@ _LONGEST = 80  # characters of a film's name
 
 def source_file(stage: str, video: Any) -> Path:
     """The file of a VIDEO. One that is in memory, or a part of a file, is written to temp."""
-    source = None if _trimmed(video) else video.get_stream_source()
+    from comfy_api.latest import InputImpl
+
+    source = None
+    if isinstance(video, InputImpl.VideoFromFile) and not _trimmed(video):
+        source = video.get_stream_source()
     if isinstance(source, (str, os.PathLike)):
         return Path(source)
     partial = temp_file("source.part.mp4")

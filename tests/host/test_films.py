@@ -89,11 +89,11 @@ def test_frames_in_memory_are_a_film_too(succeed, put_frames):
 
 def test_a_cancelled_film_goes_on(server, run, film):
     """Cancelled in its second shot: the first plays, and the next run makes only what is left."""
-    name = film(40, 8, "long.mp4")
-    work = graph("Show1UpscaleVideo", name, steps=30)
+    name = film(16, 8, "long.mp4")
+    work = graph("Show1UpscaleVideo", name, steps=8)
 
     def interrupt(kind: str, data: dict) -> None:
-        if kind == "progress" and data["value"] >= 12:
+        if kind == "progress" and data["value"] >= 10:
             server.request("POST", "/interrupt", {})
 
     assert run(work, on_event=interrupt).status == "interrupted"
@@ -101,8 +101,8 @@ def test_a_cancelled_film_goes_on(server, run, film):
     assert facts(parts / "so-far.mp4")["frames"] == 8
     result = run(work)
     assert result.status == "success", result.message
-    assert any("8 of 40 frames are there already" in text for _, text in result.texts)
-    assert facts(server.files(result)[0])["frames"] == 40
+    assert any("8 of 16 frames are there already" in text for _, text in result.texts)
+    assert facts(server.files(result)[0])["frames"] == 16
     assert not parts.exists()
 
 
