@@ -7,6 +7,7 @@ from .compare_clips import Show1CompareClips
 from .download import Show1DownloadModel
 from .given_frames import Show1GivenFrames
 from .interpolate import Show1Interpolate
+from .interpolate_video import Show1InterpolateVideo
 from .keyframes import Show1Keyframes
 from .latent_expert_sr import Show1LatentExpertSR
 from .load import Show1LoadModel, Show1LoadTextEncoder
@@ -14,8 +15,10 @@ from .motion_lora import Show1MotionLoRA
 from .pick_clip import Show1PickClip
 from .pixel_sr import Show1PixelSR
 from .prompt_schedule import Show1PromptSchedule
+from .refine_video import Show1RefineVideo
 from .text import Show1TextEncode
 from .train_motion_lora import Show1TrainMotionLoRA
+from .upscale_video import Show1UpscaleVideo
 
 NODES: list[type[io.ComfyNode]] = [
     Show1LoadModel,
@@ -32,6 +35,9 @@ NODES: list[type[io.ComfyNode]] = [
     Show1GivenFrames,
     Show1PickClip,
     Show1CompareClips,
+    Show1UpscaleVideo,
+    Show1InterpolateVideo,
+    Show1RefineVideo,
 ]
 
 

@@ -32,7 +32,7 @@ from .sockets import Conditioning, linked, loaded, texts
 _DEFAULTS = InterpolateSettings()
 
 
-def _rate_inputs() -> list[io.Input]:
+def rate_inputs() -> list[io.Input]:
     """How many frames there are to be, and which of them are the given ones."""
     return [
         io.Combo.Input(
@@ -59,8 +59,23 @@ def _rate_inputs() -> list[io.Input]:
             optional=True,
             tooltip="The given frames come back exactly as they are; else the model redraws them.",
         ),
-        loop_input("frames between the last and the first too, so factor x F in all"),
     ]
+
+
+def asked(
+    model: Show1Model,
+    positive: Conditioning,
+    negative: Conditioning | None = None,
+    cut_aware: bool = True,
+    factor: str = str(_DEFAULTS.factor),
+    **sampling: Any,
+) -> dict[str, Any]:
+    """The inputs' values, checked, as the engine's functions take them."""
+    states, avoided = texts(STAGE, positive, negative)
+    model = loaded(STAGE, model)
+    one_of(f"{STAGE}: factor", factor, [str(known) for known in FACTORS])
+    settings = InterpolateSettings(cuts=cut_aware, factor=int(factor), **sampling)
+    return {"model": model, "positive": states, "negative": avoided, "settings": settings}
 
 
 class Show1Interpolate(io.ComfyNode):
@@ -96,7 +111,8 @@ class Show1Interpolate(io.ComfyNode):
                     "over a cut the last frame is held, nothing is invented between two scenes"
                 ),
                 preset_input(),
-                *_rate_inputs(),
+                *rate_inputs(),
+                loop_input("frames between the last and the first too, so factor x F in all"),
             ],
             outputs=[io.Image.Output(display_name="images"), io.Float.Output(display_name="fps")],
             advanced=("sampler", "tiling", "cut_aware", "target_fps", "loop"),
@@ -105,26 +121,15 @@ class Show1Interpolate(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls,
-        model: Show1Model,
-        images: Tensor,
-        positive: Conditioning,
-        negative: Conditioning | None = None,
-        fps: float = FPS,
-        cut_aware: bool = True,
-        factor: str = str(_DEFAULTS.factor),
-        target_fps: float = 0.0,
-        **sampling: Any,
+        cls, images: Tensor, fps: float = FPS, target_fps: float = 0.0, **inputs: Any
     ) -> io.NodeOutput:
-        text, model = texts(STAGE, positive, negative), loaded(STAGE, model)
-        one_of(f"{STAGE}: factor", factor, [str(known) for known in FACTORS])
-        settings = InterpolateSettings(cuts=cut_aware, factor=int(factor), **sampling)
+        work = asked(**inputs)
+        settings = work.pop("settings")
         frames = len(linked(STAGE, "images", images, kind=Tensor, source="frames (IMAGE)"))
+        work |= {"images": images, "report": ComfyReport()}
         if not target_fps:
-            made = interpolate(model, images, *text, settings=settings, report=ComfyReport())
-            return frames_output(made, fps * settings.factor)
+            return frames_output(interpolate(settings=settings, **work), fps * settings.factor)
         to = rate(frames, fps, target_fps, loop=settings.loop)
-        settings = replace(settings, factor=to.factor)
-        made = interpolate(model, images, *text, settings=settings, report=ComfyReport())
+        made = interpolate(settings=replace(settings, factor=to.factor), **work)
         show_text(f"{len(to.frames)} frames at {target_fps:g} fps, {to.told}")
         return frames_output(made[to.frames], target_fps)

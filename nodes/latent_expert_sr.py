@@ -79,6 +79,68 @@ def _window_inputs() -> list[io.Input]:
     ]
 
 
+ADVANCED = ("sampler", "window", "overlap", "tiling", "color_match", "cut_aware")
+
+
+def inputs(clip: io.Input, seed: io.Input) -> list[io.Input]:
+    """What refining is asked for, of frames or of a video."""
+    return [
+        model_input("A latent expert: show-1-sr2, zeroscope_v2_XL or another of that type"),
+        clip,
+        positive_input("OpenCLIP"),
+        negative_input('The released script says "low resolution, blur" here.'),
+        *_size_inputs(),
+        steps_input(_DEFAULTS.steps),
+        cfg_input(_DEFAULTS.cfg),
+        io.Float.Input(
+            "strength",
+            default=_DEFAULTS.strength,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="How far up the noise the clip starts, 0 (keeps it) to 1 (noise "
+            "alone). steps x strength steps are run; the expert was trained up to 0.9.",
+        ),
+        seed,
+        io.Vae.Input(
+            "vae",
+            optional=True,
+            tooltip="Another VAE of Stable Diffusion 1.5's type instead of the model's own.",
+        ),
+        sampler_input(),
+        *_window_inputs(),
+        tiling_input(),
+        color_match_input(_DEFAULTS.color_match),
+        cut_aware_input("no window reaches across a cut"),
+        preset_input(),
+        mask_input(),
+    ]
+
+
+def asked(
+    model: Show1Model,
+    positive: Conditioning,
+    negative: Conditioning | None = None,
+    vae: Any = None,
+    cut_aware: bool = True,
+    mask: Tensor | None = None,
+    **sampling: Any,
+) -> dict[str, Any]:
+    """The inputs' values, checked, as the engine's functions take them."""
+    settings = LatentExpertSettings(cuts=cut_aware, **sampling)
+    states, avoided = texts(STAGE, positive, negative)
+    if vae is not None and not hasattr(vae, "decode"):
+        linked(STAGE, "vae", vae, kind=ComfyVae, source="Load VAE")
+    return {
+        "model": loaded(STAGE, model),
+        "positive": states,
+        "negative": avoided,
+        "settings": settings,
+        "codec": None if vae is None else ComfyVae(vae),
+        "mask": mask,
+    }
+
+
 class Show1LatentExpertSR(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -89,67 +151,15 @@ class Show1LatentExpertSR(io.ComfyNode):
             "space: cheap high resolution with new detail.",
             search_aliases=["show1", "show-1", "video upscale", "video to video", "refine"],
             inputs=[
-                model_input("A latent expert: show-1-sr2, zeroscope_v2_XL or another of that type"),
-                images_input(),
-                positive_input("OpenCLIP"),
-                negative_input('The released script says "low resolution, blur" here.'),
-                *_size_inputs(),
-                steps_input(_DEFAULTS.steps),
-                cfg_input(_DEFAULTS.cfg),
-                io.Float.Input(
-                    "strength",
-                    default=_DEFAULTS.strength,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="How far up the noise the clip starts, 0 (keeps it) to 1 (noise "
-                    "alone). steps x strength steps are run; the expert was trained up to 0.9.",
-                ),
-                seed_input(),
-                io.Vae.Input(
-                    "vae",
-                    optional=True,
-                    tooltip="Another VAE of Stable Diffusion 1.5's type instead of the model's "
-                    "own.",
-                ),
-                sampler_input(),
-                *_window_inputs(),
-                tiling_input(),
-                color_match_input(_DEFAULTS.color_match),
-                cut_aware_input("no window reaches across a cut"),
-                preset_input(),
-                mask_input(),
+                *inputs(images_input(), seed_input()),
                 loop_input("windows wrap round, the last frame leads to the first"),
             ],
             outputs=[io.Image.Output(display_name="images")],
-            advanced=("sampler", "window", "overlap", "tiling", "color_match", "cut_aware", "loop"),
+            advanced=(*ADVANCED, "loop"),
             has_intermediate_output=True,
         )
 
     @classmethod
-    def execute(
-        cls,
-        model: Show1Model,
-        images: Tensor,
-        positive: Conditioning,
-        negative: Conditioning | None = None,
-        vae: Any = None,
-        cut_aware: bool = True,
-        mask: Tensor | None = None,
-        **sampling: Any,
-    ) -> io.NodeOutput:
-        settings = LatentExpertSettings(cuts=cut_aware, **sampling)
-        text = texts(STAGE, positive, negative)
-        if vae is not None and not hasattr(vae, "decode"):
-            linked(STAGE, "vae", vae, kind=ComfyVae, source="Load VAE")
-        codec = None if vae is None else ComfyVae(vae)
-        images = latent_expert_sr(
-            loaded(STAGE, model),
-            images,
-            *text,
-            settings=settings,
-            codec=codec,
-            report=ComfyReport(),
-            mask=mask,
-        )
-        return frames_output(images)
+    def execute(cls, images: Tensor, **inputs: Any) -> io.NodeOutput:
+        made = latent_expert_sr(images=images, report=ComfyReport(), **asked(**inputs))
+        return frames_output(made)

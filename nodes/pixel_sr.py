@@ -78,6 +78,97 @@ def _reference_inputs() -> list[io.Input]:
     ]
 
 
+ADVANCED = (
+    "first_frame_steps",
+    "first_frame_cfg",
+    "first_frame_noise_level",
+    "sampler",
+    "tiling",
+    "color_match",
+    "cut_aware",
+    "reference_indices",
+)
+
+
+def inputs(clip: io.Input, seed: io.Input) -> list[io.Input]:
+    """What upscaling is asked for, of frames or of a video."""
+    return [
+        model_input("A pixel super-resolution model (show-1-sr1)"),
+        clip,
+        positive_input("T5"),
+        negative_input("The released script leaves it empty here."),
+        steps_input(_DEFAULTS.steps),
+        cfg_input(_DEFAULTS.cfg),
+        noise_level_input(_DEFAULTS.noise_level),
+        seed,
+        *_first_frame_inputs(),
+        sampler_input(),
+        tiling_input(),
+        color_match_input(_DEFAULTS.color_match),
+        io.Float.Input(
+            "scale",
+            default=_DEFAULTS.scale,
+            min=0.25,
+            max=16.0,
+            step=0.05,
+            optional=True,
+            tooltip="Output size over input size, 0.25 to 16. The model's own is 4; others "
+            "are resampled from it.",
+        ),
+        cut_aware_input("a cut starts a new chain of windows"),
+        preset_input(),
+        *_reference_inputs(),
+        mask_input(),
+    ]
+
+
+def asked(
+    model: Show1Model,
+    positive: Conditioning,
+    negative: Conditioning | None = None,
+    first_frame: Tensor | None = None,
+    first_frame_model: Show1Model | None = None,
+    first_frame_steps: int = _FIRST.steps,
+    first_frame_cfg: float = _FIRST.cfg,
+    first_frame_noise_level: int = _FIRST.noise_level,
+    cut_aware: bool = True,
+    reference_frames: Tensor | None = None,
+    reference_indices: str = "",
+    mask: Tensor | None = None,
+    **sampling: Any,
+) -> dict[str, Any]:
+    """The inputs' values, checked, as the engine's functions take them."""
+    settings = PixelSRSettings(cuts=cut_aware, **sampling)
+    states, avoided = texts(STAGE, positive, negative)
+    if first_frame is not None:
+        linked(STAGE, "first_frame", first_frame, kind=Tensor, source="a frame (IMAGE)")
+    elif first_frame_model is not None:
+        first = PixelSRSettings(
+            steps=first_frame_steps,
+            cfg=first_frame_cfg,
+            noise_level=first_frame_noise_level,
+            seed=settings.seed,
+            sampler=settings.sampler,
+            preset=settings.preset,
+        )
+        maker = loaded(STAGE, first_frame_model, "first_frame_model")
+        first_frame = FirstFrame(maker, first)
+    references = None
+    if reference_frames is not None:
+        linked(STAGE, "reference_frames", reference_frames, kind=Tensor, source="frames (IMAGE)")
+        places = parsed_indices(STAGE, reference_indices, len(reference_frames))
+        references = GivenFrames(reference_frames, places)
+    return {
+        "model": loaded(STAGE, model),
+        "positive": states,
+        "negative": avoided,
+        "settings": settings,
+        "first_frame": first_frame,
+        "references": references,
+        "mask": mask,
+    }
+
+
 class Show1PixelSR(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -87,96 +178,12 @@ class Show1PixelSR(io.ComfyNode):
             description="Super-resolution x4 in pixel space, in windows of eight frames chained by "
             "their first frame. Any number of frames.",
             search_aliases=["show1", "show-1", "video upscale", "super resolution"],
-            inputs=[
-                model_input("A pixel super-resolution model (show-1-sr1)"),
-                images_input(),
-                positive_input("T5"),
-                negative_input("The released script leaves it empty here."),
-                steps_input(_DEFAULTS.steps),
-                cfg_input(_DEFAULTS.cfg),
-                noise_level_input(_DEFAULTS.noise_level),
-                seed_input(),
-                *_first_frame_inputs(),
-                sampler_input(),
-                tiling_input(),
-                color_match_input(_DEFAULTS.color_match),
-                io.Float.Input(
-                    "scale",
-                    default=_DEFAULTS.scale,
-                    min=0.25,
-                    max=16.0,
-                    step=0.05,
-                    optional=True,
-                    tooltip="Output size over input size, 0.25 to 16. The model's own is 4; others "
-                    "are resampled from it.",
-                ),
-                cut_aware_input("a cut starts a new chain of windows"),
-                preset_input(),
-                *_reference_inputs(),
-                mask_input(),
-            ],
+            inputs=inputs(images_input(), seed_input()),
             outputs=[io.Image.Output(display_name="images")],
-            advanced=(
-                "first_frame_steps",
-                "first_frame_cfg",
-                "first_frame_noise_level",
-                "sampler",
-                "tiling",
-                "color_match",
-                "cut_aware",
-                "reference_indices",
-            ),
+            advanced=ADVANCED,
             has_intermediate_output=True,
         )
 
     @classmethod
-    def execute(
-        cls,
-        model: Show1Model,
-        images: Tensor,
-        positive: Conditioning,
-        negative: Conditioning | None = None,
-        first_frame: Tensor | None = None,
-        first_frame_model: Show1Model | None = None,
-        first_frame_steps: int = _FIRST.steps,
-        first_frame_cfg: float = _FIRST.cfg,
-        first_frame_noise_level: int = _FIRST.noise_level,
-        cut_aware: bool = True,
-        reference_frames: Tensor | None = None,
-        reference_indices: str = "",
-        mask: Tensor | None = None,
-        **sampling: Any,
-    ) -> io.NodeOutput:
-        settings = PixelSRSettings(cuts=cut_aware, **sampling)
-        text = texts(STAGE, positive, negative)
-        if first_frame is not None:
-            linked(STAGE, "first_frame", first_frame, kind=Tensor, source="a frame (IMAGE)")
-        elif first_frame_model is not None:
-            first = PixelSRSettings(
-                steps=first_frame_steps,
-                cfg=first_frame_cfg,
-                noise_level=first_frame_noise_level,
-                seed=settings.seed,
-                sampler=settings.sampler,
-                preset=settings.preset,
-            )
-            maker = loaded(STAGE, first_frame_model, "first_frame_model")
-            first_frame = FirstFrame(maker, first)
-        references = None
-        if reference_frames is not None:
-            linked(
-                STAGE, "reference_frames", reference_frames, kind=Tensor, source="frames (IMAGE)"
-            )
-            places = parsed_indices(STAGE, reference_indices, len(reference_frames))
-            references = GivenFrames(reference_frames, places)
-        images = pixel_sr(
-            loaded(STAGE, model),
-            images,
-            *text,
-            settings=settings,
-            first_frame=first_frame,
-            report=ComfyReport(),
-            references=references,
-            mask=mask,
-        )
-        return frames_output(images)
+    def execute(cls, images: Tensor, **inputs: Any) -> io.NodeOutput:
+        return frames_output(pixel_sr(images=images, report=ComfyReport(), **asked(**inputs)))

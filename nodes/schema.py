@@ -3,12 +3,14 @@
 import dataclasses
 import inspect
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import InputImpl, io, ui
 from torch import Tensor
 
 from ..show1_engine.color import METHODS
+from ..show1_engine.films import STRETCH
 from ..show1_engine.frames import small_sheet
 from ..show1_engine.host.ui import to_output
 from ..show1_engine.pictures import draft_sheet
@@ -54,6 +56,11 @@ def frames_output(images: Tensor, *more: Any, clips: int = 1) -> io.NodeOutput:
     return io.NodeOutput(to_output(images), *more, ui=picture)
 
 
+def video_output(path: Path) -> io.NodeOutput:
+    """A node's only output: the VIDEO of a file."""
+    return io.NodeOutput(InputImpl.VideoFromFile(str(path)))
+
+
 def model_input(what: str) -> io.Input:
     return Model.Input("model", tooltip=f"{what}, from Load Show-1 Model.")
 
@@ -61,6 +68,26 @@ def model_input(what: str) -> io.Input:
 def images_input() -> io.Input:
     return io.Image.Input(
         "images", tooltip="Frames from any node, in order: any count, any size, alpha is kept."
+    )
+
+
+def video_input() -> io.Input:
+    return io.Video.Input(
+        "video",
+        tooltip="A video of any length, from Load Video: it is read and written shot by shot and "
+        "never held in memory. Its sound goes along.",
+    )
+
+
+def stretch_input() -> io.Input:
+    return io.Int.Input(
+        "stretch",
+        default=STRETCH,
+        min=8,
+        max=4096,
+        optional=True,
+        tooltip="Frames of the result that are made together where a shot is longer, 8 to 4096. "
+        "More need more memory.",
     )
 
 
@@ -120,13 +147,14 @@ def noise_level_input(default: int, name: str = "noise_level", optional: bool = 
     )
 
 
-def seed_input() -> io.Input:
+def seed_input(changes: bool = True) -> io.Input:
+    """`changes`: the editor offers to change it after every run."""
     return io.Int.Input(
         "seed",
         default=0,
         min=0,
         max=2**63 - 1,
-        control_after_generate=True,
+        control_after_generate=changes,
         tooltip="The same seed, inputs and device give the same frames.",
     )
 

@@ -1,5 +1,6 @@
 """Types of our own links, and how text travels in core CONDITIONING."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,6 +42,12 @@ def clip_frames(stage: str, name: str, clip: Any) -> Tensor:
     if not isinstance(clip, Tensor) and not hasattr(clip, "get_components"):
         linked(stage, name, clip, kind=Tensor, source="frames (IMAGE) or a video")
     return clip if isinstance(clip, Tensor) else clip.get_components().images
+
+
+def linked_video(stage: str, video: Any) -> None:
+    """InputError unless that is a VIDEO."""
+    if not hasattr(video, "get_stream_source"):
+        linked(stage, "video", video, kind=Path, source="a video (Load Video)")
 
 
 def conditioning(prompt: Prompt, empty: Tensor) -> Conditioning:

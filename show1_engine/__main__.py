@@ -1,7 +1,8 @@
 """python -m show1_engine: the cascade without ComfyUI.
 
 generate      a prompt to a video
-upscale       a video file, four times as large
+upscale       a video file, four times as large; --refine: and its detail redrawn
+refine        a video file, its detail redrawn by the latent expert
 interpolate   a video file at four times the rate
 train         a motion LoRA from a video file
 download      published models
@@ -13,6 +14,7 @@ bench         what it costs, beside a plain baseline
 
 import argparse
 import sys
+from pkgutil import resolve_name
 from types import ModuleType
 
 from .commands import laboratory
@@ -26,31 +28,21 @@ def main(arguments: list[str] | None = None) -> int:
         if arguments and arguments[0] in laboratory.PACKAGES:
             return laboratory.hand_on(arguments[0], arguments[1:])
         args = parser().parse_args(arguments)
-        _commands()[args.command].run(args)
+        return _command(args.command).run(args) or 0
     except (Show1Error, OSError) as error:
         from .commands.terminal import say  # here, as --help can do without tqdm too
 
         say(f"error: {error}")
         return 2
-    return 0
+    except KeyboardInterrupt:
+        return 130  # as shells say it
 
 
-def _commands() -> dict[str, ModuleType]:
-    """What runs a command, by its name.
-
-    Imported when one runs, and not before: they need torch, which takes seconds to import.
+def _command(name: str) -> ModuleType:
+    """What runs a command. Imported when it runs, and not before: most need torch, which takes
+    seconds to import.
     """
-    from .commands import convert, download, evaluate, generate, interpolate, train, upscale
-
-    return {
-        "generate": generate,
-        "upscale": upscale,
-        "interpolate": interpolate,
-        "train": train,
-        "download": download,
-        "convert": convert,
-        "evaluate": evaluate,
-    }
+    return resolve_name(f"{__package__}.commands.{name.replace('-', '_')}")
 
 
 def parser() -> argparse.ArgumentParser:

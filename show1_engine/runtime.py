@@ -37,6 +37,10 @@ class PlainHandle:
         self._runtime.patch(self.module, self._patches)
         return self._runtime.device
 
+    @property
+    def changes(self) -> tuple[tuple[Patches, float], ...]:
+        return self._patches
+
     def weight(self, name: str) -> Tensor:
         return self._runtime.original(self.module, name)
 

@@ -1,9 +1,11 @@
 """Video files (PyAV), frame by frame, and pictures."""
 
-import logging
-from collections.abc import Iterator
-from contextlib import ExitStack
+import os
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, suppress
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import InputError, Show1Error, printable
+from .errors import InputError, Show1Error
 from .frames import contact_sheet
-
-log = logging.getLogger(__name__)
-
 
 _FASTEST, _USUAL = 1000.0, 8.0  # frames per second: what is believed, and taken where it is not
 
@@ -40,7 +39,7 @@ class VideoReader:
         except (av.error.FFmpegError, LookupError, ValueError, OSError) as error:
             self._stack.close()
             raise InputError(
-                f"'{path}' cannot be read as a video: {_reason(error)}. Convert it, "
+                f"'{path}' cannot be read as a video: {reason(error)}. Convert it, "
                 "or give another file"
             ) from error
         self._stream.thread_type = "AUTO"
@@ -52,29 +51,36 @@ class VideoReader:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._stack.close()
 
     def __iter__(self) -> Iterator[Tensor]:
         """(H, W, 3) float32 in [0, 1]."""
+        return map(pixels_of, self._checked(self._container.decode(self._stream)))
+
+    def _checked(self, frames: Iterable[Any]) -> Iterator[Any]:
+        """Decoded frames; InputError, with how many there were, where they break off."""
         import av
 
         count = 0
         try:
-            for frame in self._container.decode(self._stream):
-                yield _pixels(frame)
+            for frame in frames:
+                yield frame
                 count += 1
         except (av.error.FFmpegError, ValueError) as error:
             if isinstance(error, Show1Error):
                 raise
             raise InputError(
-                f"'{self.path}' is damaged after {count} frames: {_reason(error)}. "
+                f"'{self.path}' is damaged after {count} frames: {reason(error)}. "
                 "Convert it, or give another file"
             ) from error
         if not count:
             raise InputError(f"'{self.path}' holds no frames. Convert it, or give another file")
 
 
-def _pixels(frame: Any) -> Tensor:
+def pixels_of(frame: Any) -> Tensor:
     """A decoded frame (H, W, 3) in [0, 1]; what has more than 8 bits keeps them."""
     deep = any(component.bits > 8 for component in frame.format.components)
     values = frame.to_ndarray(format="rgb48le" if deep else "rgb24")
@@ -83,7 +89,7 @@ def _pixels(frame: Any) -> Tensor:
     return pixels / (65535 if deep else 255)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """FFmpeg's own words, without its number and the file's name."""
     return getattr(error, "strerror", None) or str(error)
 
@@ -91,88 +97,103 @@ def _reason(error: Exception) -> str:
 class VideoWriter:
     """An H.264 mp4, written frame by frame. The file appears when it is complete.
 
-    Odd sizes lose their last row or column, as yuv420p needs even ones. `audio_from` names a file
-    whose first audio stream is copied.
+    Odd sizes lose their last row or column, as yuv420p needs even ones.
+
+    Args:
+        rate: frames per second.
+        ticks: where frames do not come at an even rate: ticks in a second, in which `write` is told
+            when each is shown.
+        aspect: width of a pixel over its height.
+
+    Raises InputError, naming the file, where it cannot be written; OSError where the disk is full.
     """
 
-    def __init__(self, path: Path, fps: float, audio_from: Path | None = None):
-        self._path, self._partial = path, path.with_name(f".{path.name}.part")
-        self._fps, self._audio_from = Fraction(fps).limit_denominator(1001), audio_from
-        self._stream: Any = None
+    def __init__(
+        self,
+        path: Path,
+        rate: float | Fraction,
+        *,
+        ticks: int | None = None,
+        aspect: Fraction = Fraction(1),
+    ):
+        self._path = path
+        # Two processes may write the same file, each whole: the later one stands.
+        name = f".{path.name}.{socket.gethostname()[:32]}-{os.getpid()}.part"
+        self._partial = path.with_name(name)
+        self._rate = Fraction(rate).limit_denominator(1001)
+        self._tick = None if ticks is None else Fraction(1, ticks)
+        self._aspect, self._stream, self._count = aspect, None, 0
         self._stack = ExitStack()
 
     def __enter__(self) -> "VideoWriter":
         import av
 
         try:
-            opened = av.open(str(self._partial), "w", format="mp4")
+            file = self._stack.enter_context(self._partial.open("wb"))
+            self._container = av.open(file, "w", format="mp4")
         except (av.error.FFmpegError, ValueError, OSError) as error:
+            self._stack.close()
             raise InputError(
-                f"'{self._path}' cannot be written: {_reason(error)}. Give another file name"
+                f"'{self._path}' cannot be written: {reason(error)}. Give another file name"
             ) from error
-        self._container = self._stack.enter_context(opened)
+        self._file = file
         return self
 
-    def write(self, images: Tensor) -> None:
-        """Appends (F, H, W, 3) frames."""
+    def write(self, images: Tensor, times: Iterable[int] | None = None) -> None:
+        """Appends (F, H, W, 3) frames; with `ticks`, each at its time from 0 on."""
+        self.write_bytes(picture_bytes(images), times)
+
+    def write_bytes(self, pictures: np.ndarray, times: Iterable[int] | None = None) -> None:
+        """Appends (F, H, W, 3) frames as `picture_bytes` makes them."""
         import av
 
-        height, width = (max(2, side - side % 2) for side in images.shape[1:3])
-        if self._stream is None:
-            self._open(height, width)
-        for image in images:
-            pixels = (image[:height, :width, :3].clamp(0, 1) * 255).round().byte().numpy()
-            self._container.mux(
-                self._stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24"))
-            )
+        if self._stream is None and len(pictures):
+            self._open(*pictures.shape[1:3])
+        shown = count(self._count) if times is None else times
+        for picture, time in zip(pictures, shown):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = time, self._tick or 1 / self._rate
+            self._container.mux(self._stream.encode(frame))
+            self._count += 1
 
     def _open(self, height: int, width: int) -> None:
-        self._stream = self._container.add_stream("libx264", rate=self._fps, options={"crf": "12"})
-        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
-        self._audio = (
-            _AudioCopy(self._container, self._audio_from, self._stack) if self._audio_from else None
-        )
+        # Without mbtree the same small frames always give the same file.
+        options = {"crf": "12", "x264-params": "mbtree=0"}
+        stream = self._container.add_stream("libx264", rate=self._rate, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = self._aspect
+        if self._tick is not None:
+            stream.codec_context.time_base = stream.time_base = self._tick
+        self._stream = stream
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         try:
             if kind is None and self._stream is not None:
                 self._container.mux(self._stream.encode())
-                if self._audio is not None:
-                    self._audio.copy()
-            self._stack.close()
-            if kind is None and self._stream is not None:
+                self._container.close()
+                self._file.flush()
+                os.fsync(self._file.fileno())  # before it gets the name that says it is whole
+                self._stack.close()
                 self._partial.replace(self._path)
         finally:
+            self._abandoned()
             self._partial.unlink(missing_ok=True)
 
-
-class _AudioCopy:
-    """The packets of a file's first audio stream, as they are."""
-
-    def __init__(self, target: Any, source: Path, stack: ExitStack):
+    def _abandoned(self) -> None:
+        """Closes what is open. Of a file that is not to be, no fault in its end is of interest."""
         import av
 
-        file = stack.enter_context(source.open("rb"))
-        container = stack.enter_context(av.open(file, metadata_errors="ignore"))
-        self._target, self._source = target, container.streams.audio[:1]
-        self._container, self._stream = container, None
-        try:
-            if self._source:
-                self._stream = target.add_stream_from_template(self._source[0])
-        except (av.error.FFmpegError, ValueError) as error:
-            log.warning(
-                "The sound of '%s' is left out: an mp4 cannot hold it (%s).",
-                printable(source, 300),
-                _reason(error),
-            )
+        with suppress(av.error.FFmpegError, ValueError, OSError):
+            self._container.close()
+        with suppress(OSError):
+            self._stack.close()
 
-    def copy(self) -> None:
-        if self._stream is None:
-            return
-        for packet in self._container.demux(self._source[0]):
-            if packet.dts is not None:
-                packet.stream = self._stream
-                self._target.mux(packet)
+
+def picture_bytes(images: Tensor) -> np.ndarray:
+    """Frames (F, H, W, C) about [0, 1] as a file holds them: 8 bits, of even size."""
+    height, width = (max(2, side - side % 2) for side in images.shape[1:3])
+    pixels = images[:, :height, :width, :3]
+    return np.stack([(image.clamp(0, 1) * 255).round().byte().numpy() for image in pixels])
 
 
 def write_mp4(path: Path, images: Tensor, fps: float) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from ..bundled import SETTINGS, TRAINING
 from ..checkpoints.registry import PUBLISHED
 from ..errors import printable
+from ..films import STRETCH
 from ..models.kinds import KEYFRAMES, LATENT_EXPERT, PIXEL_SR
 from . import declared, evaluation_arguments
 
@@ -18,6 +19,8 @@ FIRST_FRAME = "first-frame"  # part of its clip's stage
 CLIP_ONLY = ("tiling", "color_match", "scale", "cuts")  # mean nothing for a single frame
 UPSCALE = {"cuts": True, "color_match": "wavelet"}  # a file is not one scene of our own making
 INTERPOLATE = {"cuts": True}
+REFINE = {"cuts": True, "width": 0, "height": 0}  # a film keeps its size
+NEGATIVE = "low resolution, blur"  # the released script's, for the latent stage
 TABLES = {  # settings with a choice -> the table of what there is
     "sampler": ("sampling.samplers", "SAMPLERS"),
     "preset": ("sampling.presets", "PRESETS"),
@@ -44,7 +47,7 @@ def generate(command: argparse.ArgumentParser) -> None:
     add("--prompt", metavar="TEXT", help="what is to be seen (this or --prompts is needed)")
     add(
         "--negative-prompt",
-        default="low resolution, blur",
+        default=NEGATIVE,
         metavar="TEXT",
         help="for the latent stage (default: %(default)s)",
     )
@@ -141,14 +144,41 @@ def upscale(command: argparse.ArgumentParser) -> None:
     fields = declared.stages()["pixel-sr"]
     group = _group(command, "sampling", SETTINGS["pixel_sr"])
     _add_settings(group, fields, changed=UPSCALE)
+    group = _group(command, "refining", _refining())
+    group.add_argument(
+        "--refine",
+        action="store_true",
+        help="each stretch goes on through the latent expert, as 'refine' would do it, without a "
+        "file between",
+    )
+    group.add_argument(
+        "--refine-negative-prompt",
+        default=NEGATIVE,
+        metavar="TEXT",
+        help="for the latent expert (default: %(default)s)",
+    )
+    expert = declared.stages()["expert"]
+    _add_settings(group, expert, changed=REFINE, prefix="refine", without=("cuts", "loop"))
 
 
 def interpolate(command: argparse.ArgumentParser) -> None:
     _add_files(command)
     fields = declared.stages()["interpolate"]
     group = _group(command, "sampling", SETTINGS["interpolate"])
-    # A file is worked through in pieces, whose ends are not its own.
+    # A film ends where it ends.
     _add_settings(group, fields, changed=INTERPOLATE, without=("loop",))
+
+
+def refine(command: argparse.ArgumentParser) -> None:
+    _add_files(command, negative=NEGATIVE, text_encoder=False)
+    group = _group(command, "sampling", _refining())
+    fields = declared.stages()["expert"]
+    _add_settings(group, fields, changed=REFINE, without=("loop",))
+
+
+def _refining() -> dict[str, Any]:
+    """What suits the bundled expert, but for the size, which is the film's."""
+    return {k: v for k, v in SETTINGS["expert"].items() if k not in ("width", "height")}
 
 
 def train(command: argparse.ArgumentParser) -> None:
@@ -227,6 +257,7 @@ def convert(command: argparse.ArgumentParser) -> None:
 COMMANDS = {  # name -> how its parser is filled, what it does
     "generate": (generate, "sample a video from a prompt"),
     "upscale": (upscale, "enlarge a video file four times (pixel super-resolution)"),
+    "refine": (refine, "redraw a video file's detail (latent expert)"),
     "interpolate": (interpolate, "put new frames between every two of a video file"),
     "train": (train, "learn the motion of a video file as a LoRA"),
     "download": (download, "fetch published models"),
@@ -235,7 +266,9 @@ COMMANDS = {  # name -> how its parser is filled, what it does
 }
 
 
-def _add_files(command: argparse.ArgumentParser) -> None:
+def _add_files(
+    command: argparse.ArgumentParser, negative: str = "", text_encoder: bool = True
+) -> None:
     command.usage = "%(prog)s source target [--models DIR] [--prompt TEXT] [options]"
     add = command.add_argument
     add("source", type=Path, help="video file")
@@ -248,12 +281,21 @@ def _add_files(command: argparse.ArgumentParser) -> None:
     )
     add(
         "--negative-prompt",
-        default="",
+        default=negative,
         metavar="TEXT",
-        help="what is not (default: the empty prompt)",
+        help=f"what is not (default: {negative or 'the empty prompt'})",
+    )
+    add(
+        "--stretch",
+        type=int,
+        default=STRETCH,
+        metavar="N",
+        help="frames of the result that are made together where a shot is longer, from 8: more "
+        "need more memory (default: %(default)s)",
     )
     _add_runtime(command)
-    _add_text_encoder(command)
+    if text_encoder:
+        _add_text_encoder(command)
 
 
 def _add_runtime(command: argparse.ArgumentParser, dtype: str = "fp16 on cuda") -> None:

@@ -1,50 +1,79 @@
-"""Video file to video file, which upscale and interpolate share."""
+"""Video file to video file, which upscale, interpolate and refine share."""
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 from torch import Tensor
 
 from ..cascade import t5_of
-from ..checkpoints.find import cascade_in, missing_model
-from ..loading import load_model
-from ..streaming import chained
-from ..video import VideoReader, VideoWriter
-from .common import models_folder, runtime
+from ..checkpoints.find import cascade_in, missing_model, text_encoder_in
+from ..films.film import Film, make
+from ..films.steps import Refine, Step
+from ..loading import load_model, load_text_encoder
+from ..models.bundle import Show1Model
+from ..models.kinds import LATENT_EXPERT
+from ..models.text import CLIP
+from ..runtime import PlainRuntime
+from ..stages.latent_expert_sr import LatentExpertSettings
+from .common import models_folder, runtime, settings
 from .terminal import Bar, say
 
 Texts = tuple[Tensor, Tensor]  # the states of the prompt and of the negative prompt
-# (model, texts, a piece's frames, last: the last frame of the piece before as made) -> frames
-Stage = Callable[..., Tensor]
+
+
+class Cascade:
+    """The models of --models and the prompts' states for them, loaded as they are asked for."""
+
+    def __init__(self, args: argparse.Namespace):
+        self._args, self._folder = args, models_folder(args)
+        self._place: PlainRuntime = runtime(args)
+        self._paths: dict[str, Path] = cascade_in(self._folder)
+
+    def model(self, kind: str) -> Show1Model:
+        if kind not in self._paths:
+            raise missing_model(self._folder, kind)
+        return load_model(self._paths[kind], self._place)
+
+    def t5(self) -> Texts:
+        """Both prompts as the pixel stages read them."""
+        chosen = self._args.text_encoder
+        encoder = t5_of(self._folder, self._place, self._paths, chosen=chosen)
+        states = encoder.encode([self._args.prompt, self._args.negative_prompt])
+        return states[:1], states[1:]
+
+    def clip(self, negative: str) -> Texts:
+        """Both prompts as the latent expert reads them."""
+        if LATENT_EXPERT not in self._paths:
+            raise missing_model(self._folder, LATENT_EXPERT)
+        path = text_encoder_in(self._folder, CLIP, self._paths[LATENT_EXPERT])
+        states = load_text_encoder(path, self._place).encode([self._args.prompt, negative])
+        return states[:1], states[1:]
 
 
 def process(
-    args: argparse.Namespace,
-    kind: str,
-    stage: Stage,
-    *,
-    finish: Callable[[Tensor], Tensor],
-    rate: int,
-    bar: Bar,
+    args: argparse.Namespace, steps: Callable[[Cascade], list[Step]], *, cuts: bool
 ) -> None:
-    """Reads, works and writes piece by piece: neither file needs to fit into memory.
-
-    `finish` makes of a piece's frames what is written, at `rate` times the file's own. `bar`, which
-    the stage reports to, says how much is written.
-    """
-    models, place = models_folder(args), runtime(args)
-    with VideoReader(args.source) as video:
-        paths = cascade_in(models)
-        if kind not in paths:
-            raise missing_model(models, kind)
-        encoder = t5_of(models, place, paths, chosen=args.text_encoder)
-        states = encoder.encode([args.prompt, args.negative_prompt])
-        text = states[:1], states[1:]
-        model, written = load_model(paths[kind], place), 0
-        with VideoWriter(args.target, video.fps * rate, audio_from=args.source) as out:
-            for images in chained(lambda piece, last: stage(model, text, piece, last=last), video):
-                out.write(finish(images))
-                written += len(images)
-                bar.note = f"{written} frames written"
-    say(f"{written} frames written")
+    """Makes --target of --source, part by part: neither needs to fit into memory."""
+    bar = Bar(args.command, unit="frame")
+    film = Film(source=args.source, target=args.target, cuts=cuts, stretch=args.stretch, say=say)
+    made = make(film, steps(Cascade(args)), bar)
+    bar.close()
+    say(f"{made.timeline.frames} frames written")
     print(args.target)
+
+
+def refine(args: argparse.Namespace, cascade: Cascade, *, negative: str, prefix: str = "") -> Step:
+    """The latent expert as the command line has it. A film keeps its size unless one is given."""
+    asked = settings(args, LatentExpertSettings(), "expert", prefix=prefix)
+    start = f"{prefix}_" if prefix else ""
+    width, height = (getattr(args, start + side) for side in ("width", "height"))
+    asked = replace(asked, width=width or 0, height=height or 0)
+    positive, negative_states = cascade.clip(negative)
+    return Refine(
+        model=cascade.model(LATENT_EXPERT),
+        positive=positive,
+        negative=negative_states,
+        settings=asked,
+    )

@@ -4,22 +4,20 @@ length.
 
 import argparse
 
-from torch import Tensor
-
-from ..models.bundle import Show1Model
+from ..films.steps import Interpolate, Step
 from ..models.kinds import INTERPOLATION
-from ..stages.interpolate import InterpolateSettings, interpolate
+from ..stages.interpolate import InterpolateSettings
 from .arguments import INTERPOLATE
 from .common import settings
-from .footage import Texts, process
-from .terminal import Bar
+from .footage import Cascade, process
 
 
 def run(args: argparse.Namespace) -> None:
     asked = settings(args, InterpolateSettings(**INTERPOLATE), "interpolate")
-    bar = Bar("interpolate")
 
-    def stage(model: Show1Model, text: Texts, piece: Tensor, last: Tensor | None) -> Tensor:
-        return interpolate(model, piece, *text, settings=asked, report=bar)
+    def steps(cascade: Cascade) -> list[Step]:
+        positive, negative = cascade.t5()
+        model = cascade.model(INTERPOLATION)
+        return [Interpolate(model=model, positive=positive, negative=negative, settings=asked)]
 
-    process(args, INTERPOLATION, stage, finish=lambda images: images, rate=asked.factor, bar=bar)
+    process(args, steps, cuts=asked.cuts)

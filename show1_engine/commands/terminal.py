@@ -23,18 +23,19 @@ class Bar:
     """A stage's report(): one bar, gone when its steps are done. Previews are not shown.
 
     What works piece by piece reports from its first step again with every piece, and the bar starts
-    again too. `note` stands behind the bar.
+    again too. `unit` is what its steps are, and `note` stands behind the bar.
     """
 
-    def __init__(self, name: str):
-        self.name, self.note = name, ""
+    def __init__(self, name: str, unit: str = "step"):
+        self.name, self.unit, self.note = name, unit, ""
         self._bar: tqdm | None = None
         self._planned = ""
 
     def __call__(self, step: int, total: int, preview: object = None) -> None:
         if self._bar is None:
             # The first step, which also warms up, does not count for the time left.
-            self._bar = bar(self.name, unit="step", initial=step, total=total, postfix=self.note)
+            self._bar = bar(self.name, unit=self.unit, initial=step, total=total)
+        self._bar.set_postfix_str(self.note, refresh=False)
         self._bar.total = total
         self._bar.update(step - self._bar.n)
         if step >= total:
@@ -45,6 +46,10 @@ class Bar:
         if text != self._planned:
             say(f"{self.name}: {text}")
         self._planned = text
+
+    def restart(self) -> None:
+        """What follows is other work: its pace is measured anew."""
+        self.close()
 
     def close(self) -> None:
         if self._bar is not None:

@@ -56,6 +56,10 @@ class ComfyHandle:
             - self.patcher.model_size()
         )
 
+    @property
+    def changes(self) -> dict[str, Any]:
+        return self.patcher.patches
+
     def weight(self, name: str) -> Tensor:
         backup = self.patcher.backup.get(f"diffusion_model.{name}")
         return self.module.get_parameter(name).data if backup is None else backup.weight

@@ -30,18 +30,24 @@ _PREVIEW_FAULTS = (
 
 class ComfyReport:
     """A report() that moves the node's progress bar, shows the clip so far and the time left, and
-    stops where the user cancels. `plan` says beforehand what is going to be done.
+    stops where the user cancels. `plan` says beforehand what is going to be done. `unit` is what
+    its steps are, and `note` stands behind their number.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str = "step") -> None:
         import comfy.utils
 
+        self.unit, self.note = unit, ""
         self._bar = comfy.utils.ProgressBar(1)  # every update says its total
         self._plan, self._clock, self._shown, self._told = "", Clock(), 0.0, False
 
     def plan(self, text: str) -> None:
         self._plan = text
         show_text(text)
+
+    def restart(self) -> None:
+        """What follows is other work: its pace is measured anew."""
+        self._clock = Clock()
 
     def __call__(self, step: int, total: int, preview: Any = None) -> None:
         import comfy.model_management as mm
@@ -51,9 +57,9 @@ class ComfyReport:
         left = self._clock.left(step, total)
         if left is not None and (time.monotonic() - self._shown > 1 or step == total):
             self._shown = time.monotonic()
-            show_text(
-                f"step {step} of {total}, {duration(left)} left\n{self._plan}"
-            )  # the node shows two lines
+            note = f", {self.note}" if self.note else ""
+            done = f"{self.unit} {step} of {total}{note}, {duration(left)} left"
+            show_text(f"{done}\n{self._plan}")  # the node shows two lines
 
     def _shown_picture(self, preview: Any) -> tuple[str, Any, int] | None:
         """The preview, or none where it cannot be made: a picture is no reason to lose a run. A

@@ -37,6 +37,10 @@ class Handle(Protocol):
         models.
         """
 
+    @property
+    def changes(self) -> Any:
+        """What is patched over the weights, to be told from other patches."""
+
     def weight(self, name: str) -> Tensor:
         """A weight as the checkpoint has it, whatever is patched now."""
 

@@ -1,6 +1,5 @@
 """Scene cuts: where a chain of windows has to start anew."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -16,20 +15,31 @@ def find_cuts(images: Tensor) -> list[int]:
     A cut changes the picture's coarse colours at once, by much more than the frames around it
     change. Fades, flashes of one frame's length at most, and fast motion are no cuts.
     """
-    if len(images) < 2:
-        return []
-    coarse = torch.stack([_coarse(image) for image in images])
-    change = (coarse[1:] - coarse[:-1]).abs().mean(dim=(1, 2, 3))
-    return [i + 1 for i in range(len(change)) if _stands_out(change, i)]
+    frames = [coarse(image) for image in images]
+    return cuts_among([change(before, after) for before, after in zip(frames, frames[1:])])
 
 
-def _coarse(image: Tensor) -> Tensor:
-    return F.adaptive_avg_pool2d(image[..., :3].float().clamp(0, 1).permute(2, 0, 1)[None], _GRID)[
-        0
-    ]
+def coarse(image: Tensor) -> Tensor:
+    """What is compared of a frame (H, W, C): (3, 8, 8)."""
+    picture = image[..., :3].float().clamp(0, 1).permute(2, 0, 1)
+    return F.adaptive_avg_pool2d(picture[None], _GRID)[0]
 
 
-def _stands_out(change: Tensor, i: int) -> bool:
-    around = torch.cat([change[max(0, i - _AROUND) : i], change[i + 1 : i + 1 + _AROUND]])
-    usual = float(around.median()) if len(around) else 0.0
-    return float(change[i]) > max(_JUMP, _OUTSTANDING * usual)
+def change(before: Tensor, after: Tensor) -> float:
+    """How much two coarse frames differ, 0 to 1."""
+    return float((after - before).abs().mean())
+
+
+def cuts_among(changes: list[float]) -> list[int]:
+    """The cuts, by how much each frame but the first differs from the one before: one number a
+    frame is all there is to keep of a film.
+    """
+    return [i + 1 for i in range(len(changes)) if _stands_out(changes, i)]
+
+
+def _stands_out(changes: list[float], i: int) -> bool:
+    if changes[i] <= _JUMP:
+        return False
+    around = changes[max(0, i - _AROUND) : i] + changes[i + 1 : i + 1 + _AROUND]
+    usual = sorted(around)[(len(around) - 1) // 2] if around else 0.0  # the lower median
+    return changes[i] > _OUTSTANDING * usual

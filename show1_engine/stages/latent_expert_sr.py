@@ -63,6 +63,33 @@ class LatentExpertSettings(StageSettings):
     loop: bool = False
 
 
+@dataclass
+class Before:
+    """What a stretch of a longer clip goes on from: the latents (1, 4, n, h, w) of the frames just
+    before it, as they were made, and how many stretches there were. None at a clip's start.
+    """
+
+    latents: Tensor | None = None
+    stretches: int = 0
+
+    @property
+    def frames(self) -> int:
+        return 0 if self.latents is None else self.latents.shape[2]
+
+    def beside(self, latents: Tensor) -> Tensor:
+        """The stretch's latents behind those."""
+        return (
+            latents if self.latents is None else torch.cat([self.latents.to(latents), latents], 2)
+        )
+
+    def moved_on(self, latents: Tensor, keep: int) -> Tensor:
+        """The stretch's own of all latents, the last of which are what the next goes on from."""
+        own = latents[:, :, self.frames :]
+        self.latents = latents[:, :, max(0, latents.shape[2] - keep) :].clone()
+        self.stretches += 1
+        return own
+
+
 @torch.no_grad()
 def latent_expert_sr(
     model: Show1Model,
@@ -73,6 +100,7 @@ def latent_expert_sr(
     codec: Codec | None = None,
     report: Report = silent,
     mask: Tensor | None = None,
+    before: Before | None = None,
 ) -> Tensor:
     """Refines frames at a larger size.
 
@@ -80,33 +108,32 @@ def latent_expert_sr(
         model: a latent expert (with its VAE, unless `codec` is given).
         images: (F, H, W, C) frames, any count and size.
         positive, negative: OpenCLIP states (1, 77, width), or schedules of them.
-        codec: another VAE for the same latent space.
-        mask: what to refine, 1 inside and 0 outside, (1 or F, H', W'), over the result; outside is
-            the source, enlarged.
+        codec: another VAE for that latent space.
+        mask: (1 or F, H', W') over the result, 1: refine, 0: the source, enlarged.
+        before: of a longer clip whose next stretch this is, what was made just before it: held at
+            every step while the stretch is sampled beside it; brought up to its last frames.
 
     Returns:
-        (F, height, width, C), about [0, 1]. Another aspect than the input's is cropped to,
-        never squashed.
+        (F, height, width, C), about [0, 1]; another aspect is cropped to, never squashed.
     """
     model.require(STAGE, LATENT_EXPERT)
     one_prompt(STAGE, positive, negative)
-    images = checked(STAGE, "images", images)
-    s = _checked_settings(settings)
+    images, s = checked(STAGE, "images", images), _checked_settings(settings)
     height, width = target_size(s, *images.shape[1:3])
     steps = Steps.of(STAGE, model, s, strength=s.strength)
     codec = codec or _own_codec(model)
     check_result(STAGE, len(images), height, width=width, channels=images.shape[-1])
 
     def enlarged(part: slice) -> Tensor:
-        return pad_to_multiple(
-            cover(to_model(images[part, ..., :3], torch.device("cpu")), height, width), codec.factor
-        )
+        video = cover(to_model(images[part, ..., :3], torch.device("cpu")), height, width)
+        return pad_to_multiple(video, codec.factor)
 
     wanted = None if mask is None else checked_mask(STAGE, mask, len(images))
+    before = before or Before()
     latents = _refine(
         model,
         enlarged,
-        _windows(s, images),
+        _windows(s, images, before.frames),
         positive=positive,
         negative=negative,
         s=s,
@@ -114,16 +141,16 @@ def latent_expert_sr(
         codec=codec,
         report=report,
         mask=wanted,
+        before=before,
     )
+    latents = before.moved_on(latents, s.overlap)
     result = images.new_empty(len(images), height, width, images.shape[-1])
     for part, video in codec.decode(latents):
         made = finite(STAGE, from_model(video[..., :height, :width]), "VAE")
-        source = from_model(enlarged(part)[..., :height, :width])
         some = wanted if wanted is None or len(wanted) == 1 else wanted[part]
+        source = from_model(enlarged(part)[..., :height, :width])
         result[part, ..., :3] = _anchored(made, source, s.color_match, mask=some)
-    if images.shape[-1] == 4:
-        _copy_alpha(images, result)
-    return result
+    return _with_alpha_of(images, result)
 
 
 def _anchored(made: Tensor, source: Tensor, method: str, mask: Tensor | None) -> Tensor:
@@ -167,11 +194,14 @@ def target_size(s: LatentExpertSettings, height: int, width: int) -> tuple[int, 
     return (s.height, max(1, round(s.height * width / height))) if s.height else (height, width)
 
 
-def _copy_alpha(images: Tensor, result: Tensor) -> None:
-    """The alpha channel, cropped and resized like the picture."""
-    for part in chunks(len(images), 16):
+def _with_alpha_of(images: Tensor, result: Tensor) -> Tensor:
+    """The result with the source's alpha channel, if it has one, cropped and resized like the
+    picture.
+    """
+    for part in chunks(len(images), 16) if images.shape[-1] == 4 else ():
         alpha = rearrange(images[part, ..., 3:], "f h w 1 -> 1 1 f h w")
         result[part, ..., 3] = cover(alpha, *result.shape[1:3]).clamp(0, 1)[0, 0]
+    return result
 
 
 def _own_codec(model: Show1Model) -> Codec:
@@ -194,16 +224,18 @@ def _refine(
     codec: Codec,
     report: Report,
     mask: Tensor | None,
+    before: Before,
 ) -> Tensor:
-    source = generator(s.seed)
+    """The latents of all frames that `time` covers: those before the stretch, and its own."""
+    source = generator((s.seed + before.stretches) % 2**63)
     frames = time[-1].round or time[-1].stop
-    latents = finite(STAGE, codec.encode(enlarged, frames, source), "VAE")
+    own = finite(STAGE, codec.encode(enlarged, frames - before.frames, source), "VAE")
+    latents = before.beside(own)
     height, width = latents.shape[-2:]
-    together = max(span.stop - span.start for span in time)
     plan = layout(
         model,
         samples_per_video(s.cfg),
-        together,
+        max(span.stop - span.start for span in time),
         size=(height, width),
         trained=model.trained,
         asked=-(-s.tiling // codec.factor),
@@ -211,14 +243,12 @@ def _refine(
     announce(
         report,
         STAGE,
-        f"{frames} frames -> {width * codec.factor}x{height * codec.factor}, in "
+        f"{frames - before.frames} frames -> {width * codec.factor}x{height * codec.factor}, in "
         f"{counted(len(time), 'window')}{plan}; {steps.told()}",
     )
     device = model.unet.load(plan.memory)
     latents = latents.to(device)
-    noise = rearrange(
-        randn((frames, latents.shape[1], height, width), source, device), "f c h w -> 1 c f h w"
-    )
+    noise = randn((frames, latents.shape[1], height, width), source, device).movedim(0, 1)[None]
     schedule = steps.schedule
     if not schedule.timesteps:
         return latents
@@ -228,36 +258,47 @@ def _refine(
         positive,
         negative=negative,
         cfg=s.cfg,
-        frames=frames,
+        frames=frames - before.frames,
         device=device,
         at_once=plan.at_once,
         guided_timesteps=steps.guided_timesteps,
     )
     start = schedule.stepper().add_noise(latents, noise, schedule.timesteps[0])
     return denoise(
-        plan.over(lambda span: predict(span.moment), time),
+        plan.over(lambda span: predict(span.moment - before.frames), time),
         start,
         schedule,
         sources=[source],
-        report=previewing(report, rgb_estimate(latents, enlarged)),
+        report=previewing(report, rgb_estimate(latents[:, :, before.frames :], enlarged)),
         stage=STAGE,
-        known=None if mask is None else _held(latents, mask, frames, factor=codec.factor),
+        known=_held(latents, mask, before.frames, factor=codec.factor),
     )
 
 
-def _held(latents: Tensor, mask: Tensor, frames: int, factor: int) -> Known:
-    """The latents of places that the mask leaves out entirely."""
-    height, width = latents.shape[-2:]
-    pixels = mask_of(mask, frames, height * factor, width=width * factor)
-    inside = F.max_pool3d(pixels, (1, factor, factor)).to(latents.device)
-    return Known(latents, 1 - inside)
+def _held(latents: Tensor, mask: Tensor | None, before: int, factor: int) -> Known | None:
+    """The latents of the first frames, which are there already, and those of places that the mask
+    leaves out entirely.
+    """
+    if mask is None and not before:
+        return None
+    frames, height, width = latents.shape[2:]
+    held = latents.new_zeros((1, 1, frames, height, width))
+    if mask is not None:
+        pixels = mask_of(mask, frames - before, height * factor, width=width * factor)
+        inside = F.max_pool3d(pixels, (1, factor, factor)).to(latents.device)
+        held[:, :, before:] = 1 - inside
+    held[:, :, :before] = 1
+    return Known(latents, held)
 
 
-def _windows(s: LatentExpertSettings, images: Tensor) -> list[Span]:
-    """The windows in time: within scenes, or round a loop."""
+def _windows(s: LatentExpertSettings, images: Tensor, before: int) -> list[Span]:
+    """The windows in time over so many frames before the stretch, and the stretch: within scenes,
+    or round a loop.
+    """
     if s.loop and len(images) > 1:
         return loop_spans(len(images), s.window, s.overlap)
-    return scene_spans(len(images), s.window, s.overlap, cuts=find_cuts(images) if s.cuts else [])
+    cuts = [before + cut for cut in find_cuts(images)] if s.cuts else []
+    return scene_spans(before + len(images), s.window, s.overlap, cuts=cuts)
 
 
 def rgb_estimate(latents: Tensor, pixels: PixelsOf) -> Callable[[Tensor], Tensor]:

@@ -84,6 +84,19 @@ class FirstFrame:
     settings: PixelSRSettings = FIRST_FRAME_SETTINGS
 
 
+@dataclass
+class Chain:
+    """Where a chain of windows stands that is made stretch by stretch: the clean frame (1, 3, 1,
+    4H, 4W) in [-1, 1] that the next window begins on, at the model's own size. None at its start.
+    """
+
+    clean: Tensor | None = None
+
+    def anchor(self) -> dict[int, Tensor]:
+        """That frame as the first of the stretch."""
+        return {} if self.clean is None else {0: self.clean}
+
+
 @torch.no_grad()
 def pixel_sr(
     model: Show1Model,
@@ -96,6 +109,7 @@ def pixel_sr(
     windows: list[Window] | None = None,
     references: GivenFrames | None = None,
     mask: Tensor | None = None,
+    chain: Chain | None = None,
 ) -> Tensor:
     """Upscales frames four times, in windows of eight chained by their first frame.
 
@@ -104,13 +118,12 @@ def pixel_sr(
         images: (F, H, W, C) frames, any count and size.
         positive, negative: T5 states (1, 77, width), or schedules of them.
         first_frame: (1, H', W', C) the first frame at the target's aspect, which the model then
-            follows, or who makes it. Without it the first window has the noised low resolution
-            alone.
+            follows, or who makes it; else the first window has the noised low resolution alone.
         windows: other windows than the planner's; frames they leave out stay grey.
-        references: clean frames at the target's aspect anywhere in the clip; a new chain of windows
-            starts at each.
-        mask: what to upscale, 1 inside and 0 outside, (1 or F, H', W'); outside is the source,
-            enlarged.
+        references: clean frames at the target's aspect; a new chain of windows starts at each.
+        mask: (1 or F, H', W'), 1: upscale, 0: the source, enlarged.
+        chain: of a longer clip whose next stretch this is, begun by the last frame of the one
+            before; brought up to its last frame.
 
     Returns:
         (F, scale * H, scale * W, C), about [0, 1].
@@ -119,16 +132,14 @@ def pixel_sr(
     one_prompt(STAGE, positive, negative)
     images, s = checked(STAGE, "images", images), _checked_settings(settings)
     anchors = _anchors(references, images)
-    if windows is None:
-        windows = _windows(images, s, list(anchors))
+    windows = _windows(images, s, list(anchors)) if windows is None else windows
     size = tuple(max(1, round(s.scale * side)) for side in images.shape[1:3])
     check_result(STAGE, len(images), *size, images.shape[-1])
     steps = Steps.of(STAGE, model, s)
-    total = len(windows) * len(steps)
-    first, made = _made_first(
-        first_frame, images, positive, negative=negative, report=report, after=total
-    )
-    anchors |= first
+    total, prompts = len(windows) * len(steps), (positive, negative)
+    first, made = _made_first(first_frame, images, *prompts, report=report, after=total)
+    chain = chain or Chain()
+    anchors |= first | chain.anchor()
     largest = (min(WINDOW, len(images)), *images.shape[1:3])
     upscaler = Upscaler.prepared(
         model, positive, negative, settings=s, steps=steps, size=largest, frames=len(images)
@@ -143,6 +154,7 @@ def pixel_sr(
         anchors=anchors,
         mask=None if mask is None else checked_mask(STAGE, mask, len(images)),
         report=lambda i: shifted(report, made + i * len(steps), made + total),
+        chain=chain,
     )
     return result
 
@@ -173,8 +185,8 @@ def _made_first(
     first_frame: Tensor | FirstFrame | None,
     images: Tensor,
     positive: Prompt,
-    *,
     negative: Prompt,
+    *,
     report: Report,
     after: int,
 ) -> tuple[dict[int, Tensor], int]:
@@ -206,9 +218,10 @@ def _fill(
     anchors: dict[int, Tensor],
     mask: Tensor | None,
     report: Callable[[int], Report],
+    chain: Chain,
 ) -> None:
     """Upscales window after window into `result`; each goes on from a frame of the one before, or
-    begins on a clean frame where there is one.
+    begins on a clean frame where there is one. The chain is brought up to the last frame.
     """
     chained = None
     for i, window in enumerate(windows):
@@ -223,10 +236,11 @@ def _fill(
         )
         frames = finite(STAGE, from_model(resize(video, *result.shape[1:3])))
         result[window.frames] = with_alpha(frames, alpha)
-        if i + 1 < len(windows):
-            # The next one begins on this one's last frame, or earlier if it was moved back.
-            first = windows[i + 1].start - window.start
-            chained = video[:, :, first : first + 1]
+        # The next one begins on this one's last frame, or earlier if it was moved back.
+        following = windows[i + 1].start if i + 1 < len(windows) else window.stop - 1
+        first = following - window.start
+        chained = video[:, :, first : first + 1]
+    chain.clean = None if chained is None else chained.clone()  # not the whole window's memory
 
 
 @torch.no_grad()

@@ -40,6 +40,16 @@ class PromptSchedule:
             states = after if share == 1 else torch.lerp(states, after, share) if share else states
         return states
 
+    def part(self, first: float, last: float) -> "PromptSchedule | Tensor":
+        """The schedule of a stretch of the clip between two moments, or what holds at one."""
+        if (first, last) == (0.0, 1.0):
+            return self
+        if last <= first:
+            return self.at(first)
+        length = last - first
+        starts = tuple((start - first) / length for start in self.starts)
+        return PromptSchedule(self.states, starts, self.transition / length)
+
 
 Prompt = Tensor | PromptSchedule
 
@@ -47,6 +57,13 @@ Prompt = Tensor | PromptSchedule
 def at(prompt: Prompt, moment: float) -> Tensor:
     """A prompt's states (1, 77, width) at a moment of the clip, 0 to 1."""
     return prompt.at(moment) if isinstance(prompt, PromptSchedule) else prompt
+
+
+def part_of(prompt: Prompt, start: int, stop: int, *, frames: int) -> Prompt:
+    """A prompt over frames start..stop-1 of a clip of so many."""
+    if not isinstance(prompt, PromptSchedule):
+        return prompt
+    return prompt.part(share(start, frames), share(stop - 1, frames))
 
 
 def share(position: float, frames: int) -> float:

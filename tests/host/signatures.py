@@ -315,6 +315,9 @@ class Tree:
         first, _, rest = name.partition(".")
         for item in _definitions(node, first):
             return self._member(module, item, rest) if rest else (module, item)
+        for item in getattr(node, "body", ()):  # another name for something of the module
+            if isinstance(item, ast.Assign) and ast.unparse(item.targets[0]) == first:
+                return self._in(module, f"{ast.unparse(item.value)}.{rest}".rstrip("."))
         for base in getattr(node, "bases", ()):
             there = self._in(module, ast.unparse(base))
             if there and (found := self._member(*there, name)):
