@@ -86,3 +86,9 @@ def number_within(what: str, value: object, least: float, most: float) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
         raise InputError(f"{what} is {value!r}; it must be a number from {least} to {most}")
+
+
+def whole_within(what: str, value: object, least: int, most: int) -> None:
+    """InputError, with the range, unless `value` is a whole number from `least` to `most`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InputError(f"{what} is {value!r}; it must be a whole number from {least} to {most}")

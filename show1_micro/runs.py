@@ -156,8 +156,8 @@ class Run:
 
 
 def _as_written_now(state: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    """Before the loops were one, weights were called after their network, and the VAE's moments
-    were numbered in the order of its parameters.
+    """Before the loops were one, weights were called after their network, the VAE's moments were
+    numbered in the order of its parameters, and temporal convolutions had five axes.
     """
     state = dict(state)
     for network in ("unet", "vae"):
@@ -166,4 +166,11 @@ def _as_written_now(state: dict[str, Any], names: list[str]) -> dict[str, Any]:
     if "param_groups" in state["optimiser"]:
         numbered = state["optimiser"]["state"]
         state["optimiser"] = {names[index]: moments for index, moments in numbered.items()}
+    state["weights"], state["mean"] = _flat(state["weights"]), _flat(state["mean"])
+    state["optimiser"] = {name: _flat(moments) for name, moments in state["optimiser"].items()}
     return state
+
+
+def _flat(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """(out, in, frames, 1, 1) as (out, in, frames, 1)."""
+    return {name: value[..., 0] if value.ndim == 5 else value for name, value in tensors.items()}

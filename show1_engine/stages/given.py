@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import InputError, number_within
+from ..errors import InputError, number_within, whole_within
 from ..frames import checked, cover, from_model, pad_to_multiple, split_alpha, to_model
 from ..sampling.known import Known
 
@@ -31,15 +31,18 @@ class GivenFrames:
     harmonise: int = 0
 
 
-def places(stage: str, given: GivenFrames, frames: int) -> list[int]:
-    """Where the given frames stand, 0 to frames - 1; InputError where one does not fit."""
+def places(stage: str, name: str, given: GivenFrames, *, frames: int) -> list[int]:
+    """Where the given frames stand, 0 to frames - 1; InputError where one is none or does not
+    fit.
+    """
+    checked(stage, name, given.images)
     if len(given.indices) != len(given.images):
         raise InputError(
             f"{stage}: {len(given.images)} frames are given and {len(given.indices)} indices; "
             "give each frame its place"
         )
     number_within(f"{stage}: 'strength'", given.strength, 0, most=1)
-    number_within(f"{stage}: 'harmonise'", given.harmonise, 0, most=10)
+    whole_within(f"{stage}: 'harmonise'", given.harmonise, 0, most=10)
     found = [index + frames if index < 0 else index for index in given.indices]
     for index, place in zip(given.indices, found):
         if not 0 <= place < frames:
@@ -87,7 +90,7 @@ def known_frames(
     """The given frames as the known part of a sample of so many frames of (rows, columns), padded
     to a multiple.
     """
-    found = places(stage, given, frames)
+    found = places(stage, "given", given, frames=frames)
     rgb, _ = split_alpha(checked(stage, "given", given.images))
     video = pad_to_multiple(cover(to_model(rgb, device), *size), multiple)
     clean = torch.zeros(1, 3, frames, *video.shape[-2:], device=device)

@@ -34,6 +34,7 @@ STAGE = "Show1Interpolate"
 FACTOR = 4  # the model's own
 WINDOW = FACTOR + 1  # frames per window: two given ones and the three between
 FACTORS = (2, 4, 8, 16)
+_FASTEST = 1e6  # frames per second
 _PIXELS_AT_ONCE = 2**17  # per batch of windows: ten of the published size
 
 
@@ -245,6 +246,7 @@ def rate(frames: int, fps: float, target_fps: float, loop: bool = False) -> Rate
 
     The factor is the least by which they are exact, else that which comes closest.
     """
+    number_within(f"{STAGE}: 'fps'", fps, 0.01, most=_FASTEST)
     number_within(f"{STAGE}: 'target_fps'", target_fps, 0.01, most=16 * fps)
     loop = loop and frames > 1  # a single frame comes back as it is
     between = frames if loop else frames - 1

@@ -437,7 +437,7 @@ def _anchors(references: GivenFrames | None, images: Tensor) -> dict[int, Tensor
     """The clean frames that windows begin on, by the frame of the clip that each is."""
     if references is None:
         return {}
-    found = places(STAGE, references, len(images))
+    found = places(STAGE, "reference_frames", references, frames=len(images))
     return {
         place: _given("reference_frames", references.images[i : i + 1], images)
         for i, place in enumerate(found)

@@ -210,7 +210,7 @@ def shapes(rng: random.Random) -> Iterator[Case]:
                 if size[1] * size[2] > 600 and name == "show-1-sr1":
                     continue  # larger than a case's time allows
                 yield Case("shape", f"{name} {size} cfg {cfg}", partial(_shape, name, size, cfg))
-        for what, images in _bad_images().items():
+        for what, images in bad_images().items():
             yield Case(
                 "shape", f"{name} images {what}", partial(_refused, name, {"images": images})
             )
@@ -260,7 +260,7 @@ def _stage_or_large(changes: dict[str, Any]) -> None:
         keyframes(small, PROMPT, PROMPT, KeyframeSettings(**changes))
 
 
-def _bad_images() -> dict[str, Any]:
+def bad_images() -> dict[str, Any]:
     images = torch.rand(2, 8, 8, 3)
     spoiled = images.clone()
     spoiled[1, 2, 3, 0] = math.nan
@@ -361,7 +361,7 @@ def training(rng: random.Random) -> Iterator[Case]:
     for name, value in VALUES.items():
         for key in ("objective", "targets", "timesteps"):
             yield Case("training", f"{key} = {name}", partial(attempt, {key: value}))
-    for name, images in _bad_images().items():
+    for name, images in bad_images().items():
         yield Case(
             "training",
             f"images {name}",

@@ -2,11 +2,12 @@
 
 import random
 
+import on_control
 import on_files
 import on_values
 from harness import Case
 
-FAMILIES = {**on_files.FAMILIES, **on_values.FAMILIES}
+FAMILIES = {**on_files.FAMILIES, **on_values.FAMILIES, **on_control.FAMILIES}
 
 
 def chosen(rng: random.Random, most: int, only: list[str] = ()) -> list[Case]:

@@ -210,3 +210,9 @@ def test_interrupt(server, run, put_frames, stage):
     assert result.status == "interrupted"
     done, total = max(value for values in result.progress.values() for value in values)
     assert done < total / 2
+
+
+def test_a_strip_of_one_row_has_previews_and_a_result(server, frames_of, put_frames):
+    file = put_frames(torch.rand(2, 1, 3000, 3))
+    assert frames_of(stage_on_frames("Show1Interpolate", file)).shape == (5, 1, 3000, 3)
+    assert "A preview cannot be shown" not in server.log_text()
