@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from show1_engine.bundled import WEIGHTS
-from show1_engine.errors import Show1Error
+from show1_engine.errors import Show1Error, one_of
 
 if TYPE_CHECKING:
     from show1_engine.training.settings import TrainSettings
@@ -120,7 +120,16 @@ def _add_ablation(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_trials(commands: argparse._SubParsersAction) -> None:
-    """motion and style."""
+    """motion, style and control."""
+    control = commands.add_parser(
+        "control", help="what length, given frames, masks and loops are worth on this cascade"
+    )
+    control.add_argument("--only", nargs="+", metavar="TRIAL", help="long, switch, given, ...")
+    control.add_argument("--clips", type=int, default=8, help="of each trial")
+    control.add_argument("--pictures", type=Path, metavar="DIR", help="write a sheet of each there")
+    control.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there too")
+    control.add_argument("--threads", type=int, default=1)
+    control.set_defaults(func=_control)
     motion = commands.add_parser(
         "motion", help="the proof of motion LoRAs: an unseen motion learned from one clip"
     )
@@ -209,6 +218,26 @@ def _ablate(args: argparse.Namespace) -> int:
             progress=_show,
         )
     print("\n" + markdown(results))
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def _control(args: argparse.Namespace) -> int:
+    import torch
+
+    from .control import TRIALS, Trials
+    from .evaluate import Judge
+
+    torch.set_num_threads(args.threads)
+    if args.pictures:
+        args.pictures.mkdir(parents=True, exist_ok=True)
+    trials = Trials(Judge(WEIGHTS), args.clips, args.pictures, progress=_show)
+    results = {}
+    for name in args.only or TRIALS:
+        one_of("trial", name, tuple(TRIALS))
+        results[name] = TRIALS[name](trials)
+        print(f"\n{name}: {json.dumps(results[name])}", flush=True)
     if args.json:
         args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     return 0
