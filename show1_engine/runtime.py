@@ -1,12 +1,14 @@
 """Plain torch on one device: the runtime of the command line, and of anyone without ComfyUI."""
 
+from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
 
 from .errors import InputError
+from .models import bare
 from .models.patches import Patch, Patches, patched
 
 
@@ -61,7 +63,8 @@ class PlainRuntime:
 
     def __init__(self, device: str = "cpu", dtype: torch.dtype = torch.float32):
         self.device, self.dtype = torch.device(device), dtype
-        self._resident: nn.Module | None = None
+        # Not held: a model that nobody uses any more is gone before the next one comes.
+        self._resident: Callable[[], nn.Module | None] = lambda: None
         self._patches: WeakKeyDictionary[nn.Module, tuple] = (
             WeakKeyDictionary()
         )  # what is in the weights now
@@ -69,7 +72,7 @@ class PlainRuntime:
 
     def ops(self, storage: torch.dtype | None = None, fast: bool = False) -> Any:
         """What layers are taken from."""
-        return nn
+        return bare
 
     def dtypes(
         self, role: str, requested: torch.dtype | None, parameters: int
@@ -91,9 +94,10 @@ class PlainRuntime:
         return PlainHandle(module, dtype, self)
 
     def make_resident(self, module: nn.Module) -> None:
-        if self._resident is not None and self._resident is not module:
-            self._resident.to("cpu")
-        self._resident = module.to(self.device)
+        resident = self._resident()
+        if resident is not None and resident is not module:
+            resident.to("cpu")
+        self._resident = ref(module.to(self.device))
 
     def patch(self, module: nn.Module, patches: tuple[tuple[Patches, float], ...]) -> None:
         """Makes these, and no others, the patches in the module's weights."""
