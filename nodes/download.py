@@ -5,7 +5,7 @@ from pathlib import Path
 from comfy_api.latest import io
 
 from ..show1_engine.checkpoints.download import download
-from ..show1_engine.checkpoints.registry import PUBLISHED
+from ..show1_engine.checkpoints.registry import OF_THE_CASCADE
 from ..show1_engine.errors import one_of
 from ..show1_engine.host.folders import model_folders
 from ..show1_engine.host.ui import download_report, show_text
@@ -21,7 +21,9 @@ def _folder_for(model: str) -> Path:
 class Show1DownloadModel(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        sizes = "\n".join(f"{item.name}: {item.what}, {item.size}" for item in PUBLISHED.values())
+        sizes = "\n".join(
+            f"{item.name}: {item.what}, {item.size}" for item in OF_THE_CASCADE.values()
+        )
         return schema(
             node_id="Show1DownloadModel",
             display_name="Download Show-1 Model",
@@ -30,7 +32,7 @@ class Show1DownloadModel(io.ComfyNode):
             "R afterwards.",
             search_aliases=["show1", "show-1", "hugging face", "get model"],
             inputs=[
-                io.Combo.Input("model", options=list(PUBLISHED), tooltip=sizes),
+                io.Combo.Input("model", options=list(OF_THE_CASCADE), tooltip=sizes),
                 io.Boolean.Input(
                     "accept_license",
                     default=False,
@@ -45,7 +47,7 @@ class Show1DownloadModel(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model: str, accept_license: bool) -> bool | float:
-        if not isinstance(model, str) or model not in PUBLISHED:
+        if not isinstance(model, str) or model not in OF_THE_CASCADE:
             return float("nan")
         return (_folder_for(model) / model).exists() or float(
             "nan"
@@ -53,7 +55,7 @@ class Show1DownloadModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: str, accept_license: bool) -> io.NodeOutput:
-        one_of("Show1DownloadModel: model", model, PUBLISHED)
+        one_of("Show1DownloadModel: model", model, OF_THE_CASCADE)
         folder = download(model, _folder_for(model), accept_license, report=download_report())
         show_text(f"{model} is in {folder}")
         return io.NodeOutput(model)

@@ -6,6 +6,7 @@ interpolate   a video file at four times the rate
 train         a motion LoRA from a video file
 download      published models
 convert       a diffusers-layout model folder to one .safetensors file
+evaluate      clips measured as the paper measures them
 micro         the bundled tiny cascade
 bench         what it costs, beside a plain baseline
 """
@@ -39,7 +40,7 @@ def _commands() -> dict[str, ModuleType]:
 
     Imported when one runs, and not before: they need torch, which takes seconds to import.
     """
-    from .commands import convert, download, generate, interpolate, train, upscale
+    from .commands import convert, download, evaluate, generate, interpolate, train, upscale
 
     return {
         "generate": generate,
@@ -48,6 +49,7 @@ def _commands() -> dict[str, ModuleType]:
         "train": train,
         "download": download,
         "convert": convert,
+        "evaluate": evaluate,
     }
 
 

@@ -96,6 +96,23 @@ def _add_judging(commands: argparse._SubParsersAction) -> None:
     judge.add_argument(
         "--stages", nargs="+", choices=STAGES, default=list(STAGES), help="only these, in order"
     )
+    judge.add_argument(
+        "--slow", type=int, metavar="N", help="clips of the two slow stages (default: an eighth)"
+    )
+    judge.add_argument(
+        "--run", type=Path, metavar="DIR", help="keep those clips there, with report and page"
+    )
+    judge.add_argument(
+        "--network",
+        default="",
+        metavar="NAME",
+        help="whose features are compared with the drawn truth's (lite0; default: none)",
+    )
+    judge.add_argument(
+        "--cascade-only",
+        action="store_true",
+        help="no unseen combinations, and no stage on drawn input",
+    )
     judge.add_argument("--threads", type=int, default=1)
     judge.set_defaults(func=_evaluate)
 
@@ -191,7 +208,16 @@ def _evaluate(args: argparse.Namespace) -> int:
     from .evaluate import evaluate, table
 
     torch.set_num_threads(args.threads)
-    results = evaluate(args.models or WEIGHTS, args.clips, _show, stages=tuple(args.stages))
+    results = evaluate(
+        args.models or WEIGHTS,
+        args.clips,
+        _show,
+        stages=tuple(args.stages),
+        slow=args.slow,
+        run=args.run,
+        network=args.network,
+        alone=not args.cascade_only,
+    )
     print("\n" + table(results))
     if args.json:
         args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from show1_engine.evaluation.measures import psnr, ssim
+from show1_engine.evaluation.report import markdown_table
 from show1_engine.loading import load_model
 from show1_engine.models.bundle import Show1Model
 from show1_engine.models.kinds import KEYFRAMES, LATENT_EXPERT, PIXEL_SR
@@ -23,7 +25,6 @@ from show1_engine.training.loop import load_state
 from .configs import FRAMES, SR_SIZE
 from .evaluate import SPOIL, Judge, drawn
 from .export import export_run
-from .measures import psnr, ssim
 from .preview import save_picture
 from .recogniser import ATTRIBUTES, Reading, accuracy, read_clip
 from .world import Scene, frame_times
@@ -247,28 +248,23 @@ def _sheet(rows: list[Tensor], path: Path) -> None:
 
 def markdown(results: dict[str, Any]) -> str:
     """The two tables of `docs/ablations.md`."""
-    ways = results["ways"]
-    lines = [
-        "| way | all words right | texture obeyed | seconds | activations, MB |",
-        "|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {way} | {n['all but texture']:.0%} | {n['texture']:.0%} | {n['seconds']} | {n['MB']} |"
-        for way, n in ways.items()
-    ]
-    spoils = list(SPOIL)
-    lines += [
-        "",
-        "| expert's timesteps | seed | "
-        + " | ".join(f"{spoil}: PSNR, SSIM, texture" for spoil in spoils)
-        + " |",
-        "|---|---|" + "---|" * len(spoils),
-    ]
-    for name, seeds in results["timesteps"].items():
-        for seed, numbers in seeds.items():
-            cells = [
-                f"{n['psnr']:.2f} dB, {n['ssim']:.3f}, {n['texture obeyed']:.0%}"
-                for n in (numbers[spoil] for spoil in spoils)
-            ]
-            lines.append(f"| {name} | {seed} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    ways = markdown_table(
+        ("way", "all words right", "texture obeyed", "seconds", "activations, MB"),
+        [
+            (way, f"{n['all but texture']:.0%}", f"{n['texture']:.0%}", n["seconds"], n["MB"])
+            for way, n in results["ways"].items()
+        ],
+    )
+    experts = markdown_table(
+        ("expert's timesteps", "seed", *(f"{spoil}: PSNR, SSIM, texture" for spoil in SPOIL)),
+        [
+            (name, seed, *(_expert_cell(numbers[spoil]) for spoil in SPOIL))
+            for name, seeds in results["timesteps"].items()
+            for seed, numbers in seeds.items()
+        ],
+    )
+    return f"{ways}\n\n{experts}"
+
+
+def _expert_cell(n: dict[str, float]) -> str:
+    return f"{n['psnr']:.2f} dB, {n['ssim']:.3f}, {n['texture obeyed']:.0%}"

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from show1_engine.evaluation.measures import mean_psnr
 from show1_engine.training.loop import annealed, load_state, warm_up
 
 from .batches import pixels, scenes
 from .configs import SR_SIZE
 from .initial import initial_vae
-from .measures import mean_psnr
 from .preview import save_sheet
 from .runs import WARM_UP, Run
 

@@ -23,6 +23,8 @@ from torch import Tensor
 
 from show1_engine.bundled import SETTINGS
 from show1_engine.checkpoints.find import cascade_in
+from show1_engine.evaluation.measures import psnr, ssim
+from show1_engine.evaluation.report import markdown_table
 from show1_engine.loading import load_model, load_text_encoder
 from show1_engine.models.bundle import Show1Model
 from show1_engine.models.kinds import INTERPOLATION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
@@ -33,7 +35,7 @@ from show1_engine.stages.latent_expert_sr import LatentExpertSettings, latent_ex
 from show1_engine.stages.pixel_sr import PixelSRSettings, pixel_sr
 
 from .configs import FRAMES, KEYFRAME_SIZE, SR_SIZE
-from .measures import psnr, ssim
+from .measured import MeasuredRun
 from .recogniser import ATTRIBUTES, Reading, accuracy, read_clip
 from .world import Scene, frame_times, is_held_out, random_scene, render
 
@@ -130,22 +132,33 @@ def evaluate(
     clips: int = 128,
     progress: Progress = lambda text: None,
     stages: tuple[str, ...] = STAGES,
+    *,
+    slow: int | None = None,
+    run: Path | None = None,
+    network: str = "",
+    alone: bool = True,
 ) -> dict[str, Any]:
     """All measurements of the cascade in `folder`.
 
-    Keyframes and interpolation are judged on `clips` captions, the two slow stages on an eighth of
-    them; a quarter of `clips` more are of colour, shape and motion combinations that training never
-    showed.
+    Keyframes and interpolation are judged on `clips` captions, the two slow stages on `slow` (an
+    eighth) of them; a quarter of `clips` more are of colour, shape and motion combinations that
+    training never showed. `run`: a folder to keep those clips in that go through all stages, with a
+    report and its page; `network`: whose features are compared there with those of the drawn truth.
+    `alone`: judge unseen combinations, and each stage on drawn input, too.
 
     Returns:
         {"keyframes": {...}, "interpolation": {...}, ...}: numbers, each with its count `n`;
         JSON-ready.
     """
     judge = Judge(Path(folder))
-    slow = max(2, clips // 8)
+    slow = max(2, clips // 8) if slow is None else min(slow, clips)
     results: dict[str, Any] = {"settings": SETTINGS}
     if KEYFRAMES in stages:
-        results |= _cascade(judge, clips, slow, progress=progress, stages=stages)
+        scenes = judge.scenes(clips, 0)
+        last = stages[-1]
+        kept = _run(judge, scenes[:slow], run, last=last, network=network) if run else None
+        results |= _cascade(judge, scenes, slow, progress=progress, stages=stages, run=kept)
+    if KEYFRAMES in stages and alone:
         results["keyframes"]["unseen"] = _keyframe_accuracy(
             judge, max(2, clips // 4), True, progress=progress
         )
@@ -155,7 +168,7 @@ def evaluate(
         LATENT_EXPERT: (_expert_truth, slow),
     }
     for stage, (truth, count) in truths.items():
-        if stage in stages:
+        if stage in stages and alone:
             results.setdefault(stage, {})["truth"] = truth(judge, count, progress)
     costs = {
         stage: round(sum(times) / len(times), 2) for stage, times in judge.costs.items() if times
@@ -164,11 +177,24 @@ def evaluate(
     return results
 
 
+def _run(
+    judge: Judge, scenes: list[Scene], folder: Path, *, last: str, network: str
+) -> MeasuredRun:
+    """Keeps those clips that go through all stages: equally many of each."""
+    seeds = [judge.seed + index for index in range(len(scenes))]
+    return MeasuredRun(folder, scenes, seeds, last=last, network=network)
+
+
 def _cascade(
-    judge: Judge, clips: int, slow: int, progress: Progress, stages: tuple[str, ...]
+    judge: Judge,
+    scenes: list[Scene],
+    slow: int,
+    progress: Progress,
+    stages: tuple[str, ...],
+    *,
+    run: MeasuredRun | None,
 ) -> dict[str, Any]:
     """Accuracy after each stage, every stage fed by the one before it."""
-    scenes = judge.scenes(clips, 0)
     readings: dict[str, list[Reading]] = {stage: [] for stage in stages}
     for index, scene in enumerate(scenes):
         images = None
@@ -177,7 +203,11 @@ def _cascade(
                 break
             images = judge.run(stage, scene, images, seed=judge.seed + index)
             readings[stage].append(read_clip(images))
-        progress(f"cascade {index + 1}/{clips}")
+            if run is not None and index < slow:
+                run.add(stage, index, images)
+        progress(f"cascade {index + 1}/{len(scenes)}")
+    if run is not None:
+        run.finish({stage: found[:slow] for stage, found in readings.items()})
     return {
         stage: _shares(
             found, scenes, _TEXTURED if stage in (PIXEL_SR, LATENT_EXPERT) else ATTRIBUTES
@@ -307,19 +337,16 @@ def peak_memory() -> float:
 
 
 def table(results: dict[str, Any]) -> str:
-    """The results as a few lines to read."""
-    lines: list[str] = []
+    """The results as tables to read, one for each stage."""
+    parts: list[str] = []
 
-    def walk(value: Any, path: str) -> None:
-        if isinstance(value, dict) and any(isinstance(item, dict) for item in value.values()):
-            flat = {key: item for key, item in value.items() if not isinstance(item, dict)}
-            if flat:
-                walk(flat, path)
-            for key, item in value.items():
-                if isinstance(item, dict):
-                    walk(item, f"{path} {key}".strip())
-        else:
-            lines.append(f"{path}: " + ", ".join(f"{key} {item}" for key, item in value.items()))
+    def walk(value: dict[str, Any], path: str) -> None:
+        flat = {key: item for key, item in value.items() if not isinstance(item, dict)}
+        if flat:
+            parts.append(f"{path}\n" + markdown_table(list(flat), [list(flat.values())]))
+        for key, item in value.items():
+            if isinstance(item, dict):
+                walk(item, f"{path} {key}".strip())
 
     walk({key: value for key, value in results.items() if key != "settings"}, "")
-    return "\n".join(lines)
+    return "\n\n".join(parts)

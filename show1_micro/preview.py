@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from show1_engine.evaluation.measures import mean_psnr
 from show1_engine.progress import silent
 from show1_engine.sampling.guidance import Guidance
 from show1_engine.sampling.loop import denoise
@@ -16,7 +17,6 @@ from show1_engine.sampling.schedules import Schedule
 from .batches import interpolation_condition, pixels, sr_condition
 from .configs import FRAMES, KEYFRAME_SIZE, SR_SIZE, scheduler_config
 from .initial import clock_readings
-from .measures import mean_psnr
 from .recogniser import accuracy, read_clip
 from .stills import spatial_only
 from .text import Captions

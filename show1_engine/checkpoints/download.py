@@ -21,7 +21,15 @@ from ..progress import duration
 from .files import pickles_are_safe
 from .hub import Interrupted, RemoteFile, Repository
 from .read import read_checkpoint, read_text_encoder
-from .registry import TEXT_ENCODER, TOKENIZER, DownloadError, Published, needed_files, published
+from .registry import (
+    SCORER,
+    TEXT_ENCODER,
+    TOKENIZER,
+    DownloadError,
+    Published,
+    needed_files,
+    published,
+)
 
 __all__ = ["DownloadError", "Report", "download"]
 
@@ -100,7 +108,7 @@ def _verify(item: Published, folder: Path) -> None:
     if "text_encoder" in item.parts:
         read_text_encoder(folder)
     if (
-        item.kind not in (TEXT_ENCODER, TOKENIZER)
+        item.kind not in (TEXT_ENCODER, TOKENIZER, SCORER)
         and (kind := read_checkpoint(folder).kind) != item.kind
     ):
         raise DownloadError(f"it is a model of kind {kind}, not {item.kind}.")

@@ -13,6 +13,7 @@ from ..models.kinds import FIRST_FRAME_SR, INTERPOLATION, KEYFRAMES, LATENT_EXPE
 
 TEXT_ENCODER = "t5"
 TOKENIZER = "t5_tokenizer"
+SCORER = "scorer"  # of evaluation alone: no model of the cascade
 ABSENT = " (not there yet: download it)"  # behind the names of known models that are not on disk
 
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
@@ -30,9 +31,9 @@ class DownloadError(Show1Error):
 class Published:
     """A model on the Hugging Face hub, and the part of its repository that the cascade uses.
 
-    `kind` is one of models.kinds, TEXT_ENCODER or TOKENIZER. `parts` are folders with a config and
-    weights, `settings` folders with small files only. `trained_on`: width of the frames that a
-    latent expert was trained on, in pixels.
+    `kind` is one of models.kinds, TEXT_ENCODER, TOKENIZER or SCORER. `parts` are folders with a
+    config and weights ("." is the top), `settings` folders with small files only. `trained_on`:
+    width of the frames that a latent expert was trained on, in pixels.
     """
 
     name: str  # of its folder in models/show1
@@ -198,8 +199,24 @@ PUBLISHED: dict[str, Published] = {
             top=(),
             without="(T5 v1.1 itself is Google's, under Apache 2.0.)",
         ),
+        Published(
+            "clip-vit-base-patch32",
+            "openai/clip-vit-base-patch32",
+            SCORER,
+            what="CLIP ViT-B/32, for CLIPSIM (python -m show1_engine evaluate)",
+            size="about 0.6 GB",
+            licence="the MIT licence of https://github.com/openai/CLIP; its model card speaks of "
+            "research alone.",
+            parts=(".",),
+            settings=(),
+            top=("README.md",),
+        ),
     )
 }
+
+
+# What a graph can use; the rest is for the command line.
+OF_THE_CASCADE = {name: item for name, item in PUBLISHED.items() if item.kind != SCORER}
 
 
 def published(name: str) -> Published:
@@ -230,7 +247,7 @@ def needed_files(item: Published, listing: Iterable[str]) -> list[str]:
                 f"{item.repo} holds no {'weights' if small else 'files'} in {folder}/ that can be "
                 f"used; look at {item.page}"
             )
-        chosen += [f"{folder}/{name}" for name in small + weights]
+        chosen += [str(PurePosixPath(folder, name)) for name in small + weights]
     return chosen
 
 
@@ -267,7 +284,7 @@ def absent(found: Iterable[str], text_encoders: bool = False) -> list[str]:
     there = {name.rpartition("/")[2] for name in found if not name.startswith("micro/")}
     return [
         item.name + ABSENT
-        for item in PUBLISHED.values()
+        for item in OF_THE_CASCADE.values()
         if item.kind != TOKENIZER
         and (item.kind == TEXT_ENCODER) == text_encoders
         and item.name not in there

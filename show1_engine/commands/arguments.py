@@ -12,7 +12,7 @@ from ..bundled import SETTINGS, TRAINING
 from ..checkpoints.registry import PUBLISHED
 from ..errors import printable
 from ..models.kinds import KEYFRAMES, LATENT_EXPERT, PIXEL_SR
-from . import declared
+from . import declared, evaluation_arguments
 
 FIRST_FRAME = "first-frame"  # part of its clip's stage
 CLIP_ONLY = ("tiling", "color_match", "scale", "cuts")  # mean nothing for a single frame
@@ -202,7 +202,7 @@ def download(command: argparse.ArgumentParser) -> None:
         "names", nargs="*", metavar="NAME", help=f"one or several of {', '.join(PUBLISHED)}"
     )
     command.add_argument(
-        "--into", type=Path, metavar="DIR", default=_models_folder(), help="default: %(default)s"
+        "--into", type=Path, metavar="DIR", default=models_folder(), help="default: %(default)s"
     )
     command.add_argument(
         "--accept-license", action="store_true", help="the licences are known and accepted"
@@ -231,6 +231,7 @@ COMMANDS = {  # name -> how its parser is filled, what it does
     "train": (train, "learn the motion of a video file as a LoRA"),
     "download": (download, "fetch published models"),
     "convert": (convert, "write a model folder as one .safetensors file"),
+    "evaluate": (evaluation_arguments.fill, "measure clips as the paper measures them"),
 }
 
 
@@ -352,7 +353,7 @@ def _add_settings(
             group.add_argument(name, type=field.type, metavar=metavar, help=text)
 
 
-def _models_folder() -> Path:
+def models_folder() -> Path:
     """ComfyUI's models/show1 if this is a node pack, else models/show1 here."""
     root = _PACK.parents[1] if _PACK.parent.name == "custom_nodes" else Path()
     return root / "models" / "show1"

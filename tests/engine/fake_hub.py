@@ -352,3 +352,15 @@ def repository(name: str) -> dict[str, bytes]:
             "vae/diffusion_pytorch_model.safetensors": weights(4_000),
         }
     return files
+
+
+def clip_repository() -> dict[str, bytes]:
+    """Files such as openai/clip-vit-base-patch32 has: all of them at the top."""
+    small = ("config", "preprocessor_config", "tokenizer", "tokenizer_config", "vocab")
+    return {
+        "README.md": b"---\ntags: [vision]\n---\n",
+        "merges.txt": b"#version: 0.2\n",
+        "pytorch_model.bin": weights(6_000),
+        "tf_model.h5": b"HDF" * 5000,
+        **{f"{name}.json": b"{}" for name in small},
+    }

@@ -53,6 +53,7 @@ WORKING = {
     ],
     "download": ["--list"],
     "convert": ["{pack}/show1_engine/weights/show-1-interpolation", "one.safetensors"],
+    "evaluate": ["weights"],
 }
 REPOSITORY_ONLY = {
     "bench": [],

@@ -37,6 +37,7 @@ from fake_hub import (
     UNET,
     FakeHub,
     Fault,
+    clip_repository,
     digest,
     repository,
     unet_config,
@@ -44,6 +45,7 @@ from fake_hub import (
 )  # noqa: E402
 
 BASE = "show-1-base"
+SCORE = "clip-vit-base-patch32"
 FAST = (0, 0, 0, 0)  # four more tries at once
 
 
@@ -63,6 +65,7 @@ def hub(monkeypatch):
         for item in PUBLISHED.values():
             if item.name in CHANNELS:
                 hub.add(item.repo, repository(item.name), gated=item.gated)
+        hub.add(PUBLISHED[SCORE].repo, clip_repository())
         yield hub
     new_session()
 
@@ -143,7 +146,7 @@ def test_every_published_model_comes_and_is_found(hub, fetch, monkeypatch):
     assert models == {
         item.name: item.kind
         for item in PUBLISHED.values()
-        if item.kind not in ("t5", "t5_tokenizer")
+        if item.kind not in ("t5", "t5_tokenizer", "scorer")
     }
     # One T5, and the latent experts' own encoders.
     encoders = {name: found.kind for name, found in find_text_encoders([folder.parent]).items()}
@@ -152,6 +155,9 @@ def test_every_published_model_comes_and_is_found(hub, fetch, monkeypatch):
         "tokenizer/spiece.model",
         "tokenizer/tokenizer_config.json",
     ]
+    assert sorted(files_in(folder.parent / SCORE)) == sorted(
+        clip_repository().keys() - {"tf_model.h5"}
+    )
     assert "image_noising_scheduler" in os.listdir(folder.parent / "show-1-sr1")
     assert "image_noising_scheduler" not in os.listdir(folder.parent / BASE)
 

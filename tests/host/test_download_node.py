@@ -12,7 +12,7 @@ from graphs import Graph, run_graph
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "engine"))
 from fake_hub import UNET, FakeHub, Fault, repository  # noqa: E402
 
-from show1_engine.checkpoints.registry import PUBLISHED  # noqa: E402
+from show1_engine.checkpoints.registry import OF_THE_CASCADE  # noqa: E402
 
 BASE = "show-1-base"
 
@@ -51,9 +51,10 @@ def models(server) -> list[str]:
 def test_the_node_offers_every_published_model(server):
     info = server.object_info()["Show1DownloadModel"]
     kind, about = info["input"]["required"]["model"]
-    assert (kind if isinstance(kind, list) else about["options"]) == list(PUBLISHED)
+    assert (kind if isinstance(kind, list) else about["options"]) == list(OF_THE_CASCADE)
     assert all(
-        f"{item.name}: {item.what}, {item.size}" in about["tooltip"] for item in PUBLISHED.values()
+        f"{item.name}: {item.what}, {item.size}" in about["tooltip"]
+        for item in OF_THE_CASCADE.values()
     )
     assert info["input"]["required"]["accept_license"][1]["default"] is False
     assert info["output"] == ["STRING"] and info["output_node"]

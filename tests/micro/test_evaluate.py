@@ -7,9 +7,9 @@ import torch
 
 from show1_engine.__main__ import main
 from show1_engine.bundled import SETTINGS, WEIGHTS
+from show1_engine.evaluation.measures import psnr, ssim
 from show1_micro.configs import REPOSITORIES
 from show1_micro.evaluate import SPOIL, drawn, resized
-from show1_micro.measures import psnr, ssim
 from show1_micro.untrained import write_untrained
 from show1_micro.world import frame_times, random_scene
 

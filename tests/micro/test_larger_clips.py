@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from show1_engine.bundled import SETTINGS, WEIGHTS
+from show1_engine.evaluation.measures import psnr
 from show1_engine.loading import load_model, load_text_encoder
 from show1_engine.runtime import PlainRuntime
 from show1_engine.stages.pixel_sr import PixelSRSettings, pixel_sr
-from show1_micro.measures import psnr
 from show1_micro.recogniser import read_clip
 from show1_micro.world import Scene, frame_times, render
 
