@@ -25,7 +25,7 @@ from show1_engine.video import write_sheet
 
 from .configs import FRAMES, KEYFRAME_SIZE, SR_SIZE
 from .evaluate import Judge, drawn
-from .measures import psnr
+from show1_engine.evaluation.measures import psnr
 from .recogniser import read_clip
 from .world import COLOURS, SHAPES, Scene, frame_times
 
