@@ -94,7 +94,7 @@ class MeasuredRun:
 
     def _write(self) -> Path:
         options = reports.Options(PRESETS["paper"])
-        stages = [*sets.stages_of(self._folder), FINAL]
+        stages = [*sets.stages_in(self._folder / "features"), FINAL]
         rows = [
             self._row(metric, stage, options)
             for metric in METRICS

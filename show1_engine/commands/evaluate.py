@@ -65,7 +65,7 @@ def _prompts(args: argparse.Namespace) -> None:
 
 
 def _features(args: argparse.Namespace) -> None:
-    stages = [FINAL, *sets.stages_of(args.run)] if args.stage == "all" else [args.stage]
+    stages = [FINAL, *sets.stages_in(args.run / "stages")] if args.stage == "all" else [args.stage]
     networks = _networks(args)
     for stage in stages:
         clips = sets.run_clips(args.run, stage)
@@ -225,7 +225,8 @@ def _sampling(args: argparse.Namespace, preset: Preset, metric: str, *, real: bo
 
 def _report(args: argparse.Namespace) -> None:
     clips = {clip.id: clip for clip in sets.run_clips(args.run)}
-    print(_write(args, args.run, clips, about=sets.set_of(args.run)))
+    about = sets.set_of(args.run) | {"clips": len(clips)}
+    print(_write(args, args.run, clips, about=about))
 
 
 def _folder(args: argparse.Namespace) -> None:
@@ -269,7 +270,7 @@ def _write(
 def _rows(
     out: Path, real: Path | None, metrics: Iterable[str], *, options: reports.Options
 ) -> Iterable[reports.Row]:
-    stages = [*sets.stages_of(out), FINAL]
+    stages = [*sets.stages_in(out / "features"), FINAL]
     for metric in metrics:
         for stage in stages:
             fake = _store(out / "features" / stage / metric)

@@ -89,15 +89,25 @@ def _joined(whole: Moments | None, parts: list[Array]) -> Moments:
 def frechet(a: Moments, b: Moments, ddof: int = 1) -> float:
     """Squared Frechet distance of two Gaussians: |mean difference|^2 + tr(A + B - 2 sqrt(AB)).
 
-    The trace of the root is the sum of the roots of the eigenvalues of sqrt(A) B sqrt(A), which is
-    symmetric: no complex numbers, no root of a matrix (Heusel et al. 2017, eq. 6).
+    The trace of the root is the sum of the roots of the eigenvalues of R^T B R, where R R^T = A:
+    it is symmetric, so no complex numbers and no root of a matrix (Heusel et al. 2017, eq. 6).
     """
     first, second = a.covariance(ddof), b.covariance(ddof)
-    values, vectors = np.linalg.eigh(first)
-    root = vectors * np.sqrt(values.clip(min=0))
+    root = _factor(first)
     between = np.linalg.eigvalsh(root.T @ second @ root).clip(min=0)
     shift = float(np.square(a.mean - b.mean).sum())
     return shift + float(np.trace(first) + np.trace(second) - 2 * np.sqrt(between).sum())
+
+
+def _factor(covariance: Array) -> Array:
+    """R with R R^T = the covariance: Cholesky's; of one without full rank, from its eigenvectors,
+    which take far longer.
+    """
+    try:
+        return np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(covariance)
+        return vectors * np.sqrt(values.clip(min=0))
 
 
 def frechet_of_few(a: Array, b: Array, ddof: int = 1) -> float:

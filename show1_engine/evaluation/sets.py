@@ -297,13 +297,16 @@ def run_clips(run: Path, stage: str = FINAL) -> list[Clip]:
     ]
 
 
-def stages_of(run: Path) -> list[str]:
-    """The stages whose clips a run keeps beside the final ones, in the cascade's order."""
+def stages_in(folder: Path) -> list[str]:
+    """The stages before the last that have a folder in one, in the cascade's order.
+
+    folder: a run's `stages` (their clips) or `features`.
+    """
     from .choices import STAGES
 
-    folder = run / "stages"
     found = {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
-    return [name for name in STAGES if name in found]
+    known = [name for name in STAGES if name in found]
+    return known + sorted(found - {*known, FINAL})
 
 
 def folder_clips(folder: Path, captions: Path | None = None) -> list[Clip]:

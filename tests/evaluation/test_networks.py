@@ -136,7 +136,7 @@ def small_c3d_files(folder):
         arrays[f"{name}/W"] = np.zeros(weight, np.float32)
         arrays[f"{name}/b"] = np.zeros(bias, np.float32)
     arrays["fc8/b"][7] = 5
-    np.savez_compressed(folder / "conv3d_deepnetA_ucf.npz", **arrays)
+    np.savez(folder / "conv3d_deepnetA_ucf.npz", **arrays)
     mean = np.full((1, 3, 16, 128, 171), 100, np.float32)
     np.savez_compressed(folder / "mean2.npz", mean=mean[:, :, :, :, :128])
 

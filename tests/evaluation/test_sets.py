@@ -4,6 +4,7 @@ import json
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -167,7 +168,7 @@ def test_clips_of_a_run_are_found_by_id(tmp_path):
     clip_file(tmp_path / "stages" / "keyframes" / "000" / "00000.mp4", frames=2)
     (clip,) = sets.run_clips(tmp_path)
     assert (clip.id, clip.caption) == ("00002", "a cow")
-    assert sets.stages_of(tmp_path) == ["keyframes"]
+    assert sets.stages_in(tmp_path / "stages") == ["keyframes"]
     assert [c.id for c in sets.run_clips(tmp_path, "keyframes")] == ["00000"]
 
 
@@ -245,6 +246,27 @@ def test_a_file_is_read_where_it_is_asked(tmp_path):
     s = Sampling(frames=4, size=0, place="first")
     grey = [int(frame.float().mean()) for frame in read_clip(path, s, "a", start=10)]
     assert grey == pytest.approx([255 * i / 20 for i in range(10, 14)], abs=4)
+
+
+def test_tags_in_no_known_encoding_do_not_matter(tmp_path):
+    """As in some clips of HMDB-51."""
+    import av
+
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "ABCDEFGH"
+        stream = container.add_stream("mpeg4", rate=8)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuv420p"
+        for _ in range(3):
+            frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    content = path.read_bytes()
+    assert content.count(b"ABCDEFGH") == 1
+    path.write_bytes(content.replace(b"ABCDEFGH", b"\xff\xfe\xe9\xe8\xff\xfe\xe9\xe8"))
+    assert frame_count(path) == 3
+    assert read_clip(path, Sampling(frames=2, size=0), "a").shape == (2, 32, 32, 3)
 
 
 # VBench
