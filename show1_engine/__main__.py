@@ -4,6 +4,8 @@ generate      a prompt to a video
 upscale       a video file, four times as large
 interpolate   a video file at four times the rate
 train         a motion LoRA from a video file
+train-stage   a stage of the cascade on a folder of captioned videos
+encode        its captions and latents beforehand
 download      published models
 convert       a diffusers-layout model folder to one .safetensors file
 micro         the bundled tiny cascade
@@ -39,13 +41,24 @@ def _commands() -> dict[str, ModuleType]:
 
     Imported when one runs, and not before: they need torch, which takes seconds to import.
     """
-    from .commands import convert, download, generate, interpolate, train, upscale
+    from .commands import (
+        convert,
+        download,
+        encode,
+        generate,
+        interpolate,
+        train,
+        train_stage,
+        upscale,
+    )
 
     return {
         "generate": generate,
         "upscale": upscale,
         "interpolate": interpolate,
         "train": train,
+        "train-stage": train_stage,
+        "encode": encode,
         "download": download,
         "convert": convert,
     }

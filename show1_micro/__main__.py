@@ -41,6 +41,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_judging(commands)
     _add_ablation(commands)
     _add_trials(commands)
+    footage = commands.add_parser(
+        "footage", help="write clips of the synthetic world as mp4s with captions"
+    )
+    footage.add_argument("target", type=Path)
+    footage.add_argument("--clips", type=int, default=200)
+    footage.add_argument("--seed", type=int, default=0)
+    footage.set_defaults(func=_footage)
     untrained = commands.add_parser(
         "untrained", help="write a cascade of the same architecture with random weights"
     )
@@ -289,6 +296,13 @@ def _trial(
 
 def _show(text: str) -> None:
     print(f"\r{text:<72}", end="", file=sys.stderr, flush=True)
+
+
+def _footage(args: argparse.Namespace) -> int:
+    from .footage import write_footage
+
+    write_footage(args.target, args.clips, args.seed)
+    return 0
 
 
 def _untrained(args: argparse.Namespace) -> int:

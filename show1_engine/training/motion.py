@@ -197,7 +197,8 @@ class MotionTraining:
         frame = int(torch.randint(clip.shape[2], (), generator=self._source))
         self._temporal.active, self._spatial.active, self._spatial.learning = False, True, True
         loss = self._loss(clip[:, :, frame : frame + 1], words, "plain")
-        if not descend(self._spatial_optimiser, loss, self._rate(step), clip=_CLIP_NORM):
+        rate = self._rate(step)
+        if descend(self._spatial_optimiser, loss, rate, clip=_CLIP_NORM) is None:
             raise DivergedError(STAGE, step)
         self._temporal.active = True
 
