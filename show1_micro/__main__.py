@@ -53,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     untrained.add_argument("target", type=Path)
     untrained.add_argument("--seed", type=int, default=0)
+    untrained.add_argument(
+        "--temporal", action="store_true", help="the bundled weights, the temporal layers alone new"
+    )
     untrained.set_defaults(func=_untrained)
     return parser
 
@@ -306,9 +309,10 @@ def _footage(args: argparse.Namespace) -> int:
 
 
 def _untrained(args: argparse.Namespace) -> int:
-    from .untrained import write_untrained
+    from .untrained import write_forgotten, write_untrained
 
-    write_untrained(args.target, args.seed)
+    write = write_forgotten if args.temporal else write_untrained
+    write(args.target, args.seed)
     return 0
 
 

@@ -110,7 +110,7 @@ class StageTraining:
                 stack.enter_context(self.learner.adapters.attached())
             wrapped = self.place.wrapped(self.learner)
             board = stack.enter_context(_Board(self.folder if self.place.rank == 0 else None))
-            if self.step == 0:
+            if self.step == 0 and self.s.sample_every:
                 self._validated(board)
             try:
                 self._steps(wrapped, board, report)
