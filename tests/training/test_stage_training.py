@@ -66,7 +66,8 @@ def text(caption: str) -> torch.Tensor:
 
 
 def drawn(stage: str, count: int = 4) -> DrawnClips:
-    width, height = map(int, STAGE_SIZES[stage].split("x"))
+    sides = STAGE_SIZES[stage] if RECIPES[stage].size == (40, 64) else "32x32"
+    width, height = map(int, sides.split("x"))
     recipe = RECIPES[stage]
     return DrawnClips(numbered(count), Cut(recipe.frames, recipe.frame_rate, [(height, width)]))
 
