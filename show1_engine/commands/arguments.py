@@ -23,7 +23,7 @@ TABLES = {  # settings with a choice -> the table of what there is
     "preset": ("sampling.presets", "PRESETS"),
     "color_match": ("color", "METHODS"),
     "objective": ("training.objectives", "OBJECTIVES"),
-    "targets": ("lora.targets", "TARGETS"),
+    "targets": ("training.settings", "TRAIN_TARGETS"),
     "timesteps": ("training.settings", "TIMESTEPS"),
     "train": ("training.settings", "TRAINED"),
     "start": ("training.settings", "STARTS"),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 STAGE = "Show1TrainMotionLoRA"
+TRAIN_TARGETS = ("attention", "attention_and_ff", "attention_whole")
 TIMESTEPS = ("motion", "even")
 
 
@@ -22,7 +23,8 @@ class TrainSettings:
     window: frames per step, from 1, drawn anywhere from the clip; Show-1 was trained on 8.
     frame_step: use every n-th frame of the clip, from 1; keyframes are half a second apart.
     targets: attention is temporal attention alone, as in the paper; attention_and_ff its
-        feed-forward layers too (MotionDirector).
+        feed-forward layers too (MotionDirector); attention_whole attention's own weights, without a
+        rank (section 3.7): a file hundreds of times as large.
     timesteps: motion draws most steps at the noise levels where a clip's motion is decided, even
         from all alike.
     sample_every: steps from one sampled clip to the next, 0 for none; each costs as much as about
