@@ -4,6 +4,8 @@ generate      a prompt to a video
 upscale       a video file, four times as large
 interpolate   a video file at four times the rate
 train         a motion LoRA from a video file
+train-stage   a stage of the cascade on a folder of captioned videos
+encode        its captions and latents beforehand
 download      published models
 convert       a diffusers-layout model folder to one .safetensors file
 evaluate      clips measured as the paper measures them
@@ -13,6 +15,7 @@ bench         what it costs, beside a plain baseline
 
 import argparse
 import sys
+from importlib import import_module
 from types import ModuleType
 
 from .commands import laboratory
@@ -26,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         if arguments and arguments[0] in laboratory.PACKAGES:
             return laboratory.hand_on(arguments[0], arguments[1:])
         args = parser().parse_args(arguments)
-        _commands()[args.command].run(args)
+        _command(args.command).run(args)
     except (Show1Error, OSError) as error:
         from .commands.terminal import say  # here, as --help can do without tqdm too
 
@@ -35,22 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _commands() -> dict[str, ModuleType]:
-    """What runs a command, by its name.
-
-    Imported when one runs, and not before: they need torch, which takes seconds to import.
+def _command(name: str) -> ModuleType:
+    """What runs a command. Imported when it runs, and not before: most need torch, which takes
+    seconds to import.
     """
-    from .commands import convert, download, evaluate, generate, interpolate, train, upscale
-
-    return {
-        "generate": generate,
-        "upscale": upscale,
-        "interpolate": interpolate,
-        "train": train,
-        "download": download,
-        "convert": convert,
-        "evaluate": evaluate,
-    }
+    return import_module(f".commands.{name.replace('-', '_')}", __package__)
 
 
 def parser() -> argparse.ArgumentParser:

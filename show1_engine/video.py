@@ -1,11 +1,11 @@
 """Video files (PyAV), frame by frame, and pictures."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -18,21 +18,24 @@ log = logging.getLogger(__name__)
 
 
 _FASTEST, _USUAL = 1000.0, 8.0  # frames per second: what is believed, and taken where it is not
+_FAR = 2.0  # seconds that are sooner decoded than jumped over
 
 
 class VideoReader:
     """Frames of a video file in order, turned as players turn them; `fps` is its average rate.
 
+    `file`: its bytes, where they do not lie at `path`, which is then only a name.
+
     Raises InputError, here or on the way, naming the file and how far it could be read.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, file: IO[bytes] | None = None):
         import av
 
         self._stack = ExitStack()
         try:
             # Opened here: a name may be of any bytes, and is no address.
-            file = self._stack.enter_context(path.open("rb"))
+            file = self._stack.enter_context(file or path.open("rb"))
             # Tags of any encoding: nobody reads them here.
             opened = av.open(file, metadata_errors="ignore")
             self._container = self._stack.enter_context(opened)
@@ -56,12 +59,51 @@ class VideoReader:
 
     def __iter__(self) -> Iterator[Tensor]:
         """(H, W, 3) float32 in [0, 1]."""
+        return self._decoded(_pixels)
+
+    def timed(self, small: int) -> Iterator[tuple[float, Tensor]]:
+        """Every frame's time in seconds, and a picture (small, small, 3) of it in [0, 1]."""
+        for time, frame in self._timed():
+            tiny = frame.reformat(width=small, height=small, format="rgb24", interpolation="AREA")
+            yield time, torch.from_numpy(tiny.to_ndarray()).float() / 255
+
+    def frames_at(self, times: list[float]) -> Tensor:
+        """The frames nearest to some ascending times in seconds, (len(times), H, W, 3); of a time
+        past the end the last frame. What lies far before the first time is not decoded.
+        """
+        if times[0] > _FAR and self._stream.time_base:
+            self._container.seek(int((times[0] - 1) / self._stream.time_base), stream=self._stream)
+        found: list[Tensor] = []
+        before: tuple[float, Any] | None = None
+        for now in self._timed():
+            while len(found) < len(times) and now[0] >= times[len(found)]:
+                wanted = times[len(found)]
+                nearer = before if before and wanted - before[0] < now[0] - wanted else now
+                found.append(_pixels(nearer[1]))
+            if len(found) == len(times):
+                break
+            before = now
+        found += [_pixels(before[1])] * (len(times) - len(found)) if before else []
+        return torch.stack(found)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width as its header says, before it is turned."""
+        return self._stream.height, self._stream.width
+
+    def _timed(self) -> Iterator[tuple[float, Any]]:
+        """Frames with their times; by the average rate where the file tells none."""
+        for count, frame in enumerate(self._decoded()):
+            yield (count / self.fps if frame.time is None else frame.time), frame
+
+    def _decoded(self, made: Callable[[Any], Any] = lambda frame: frame) -> Iterator[Any]:
+        """What is `made` of every frame."""
         import av
 
         count = 0
         try:
             for frame in self._container.decode(self._stream):
-                yield _pixels(frame)
+                yield made(frame)
                 count += 1
         except (av.error.FFmpegError, ValueError) as error:
             if isinstance(error, Show1Error):

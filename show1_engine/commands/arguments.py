@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..bundled import SETTINGS, TRAINING
+from ..bundled import SETTINGS, STAGE_TRAINING, TRAINING
 from ..checkpoints.registry import PUBLISHED
 from ..errors import printable
 from ..models.kinds import KEYFRAMES, LATENT_EXPERT, PIXEL_SR
@@ -23,8 +23,13 @@ TABLES = {  # settings with a choice -> the table of what there is
     "preset": ("sampling.presets", "PRESETS"),
     "color_match": ("color", "METHODS"),
     "objective": ("training.objectives", "OBJECTIVES"),
-    "targets": ("lora.targets", "TARGETS"),
+    "targets": ("training.settings", "TRAIN_TARGETS"),
     "timesteps": ("training.settings", "TIMESTEPS"),
+    "train": ("training.settings", "TRAINED"),
+    "start": ("training.settings", "STARTS"),
+    "variance": ("training.settings", "VARIANCES"),
+    "decay": ("training.settings", "DECAYS"),
+    "precision": ("training.settings", "PRECISIONS"),
 }
 _METAVARS = {int: "N", float: "X", str: "NAME"}
 _PACK = Path(__file__).absolute().parents[2]
@@ -224,11 +229,68 @@ def convert(command: argparse.ArgumentParser) -> None:
     )
 
 
+def train_stage(command: argparse.ArgumentParser) -> None:
+    command.usage = "%(prog)s STAGE DATA RUN [--models DIR] [options]"
+    add = command.add_argument
+    add("stage", choices=declared.names("training.recipes", "RECIPES"), help="what is trained")
+    _add_data(command)
+    add(
+        "run",
+        type=Path,
+        help="folder for checkpoints, log and result; what lies there is gone on from",
+    )
+    _add_runtime(command, dtypes=False)
+    _add_text_encoder(command)
+    add(
+        "--encoded",
+        type=Path,
+        metavar="DIR",
+        help="what 'encode' wrote (default: captions are encoded into RUN/encoded)",
+    )
+    add(
+        "--sample-prompts",
+        type=Path,
+        metavar="FILE",
+        help="a prompt a line that keyframes are sampled of (default: held out captions)",
+    )
+    fields = declared.settings("training.settings", "StageTrainSettings")
+    _add_settings(_group(command, "training", STAGE_TRAINING), fields)
+
+
+def encode(command: argparse.ArgumentParser) -> None:
+    command.usage = "%(prog)s DATA INTO [--stage STAGE] [--models DIR] [options]"
+    add = command.add_argument
+    _add_data(command)
+    add("into", type=Path, help="folder to write, for --encoded of train-stage")
+    add(
+        "--stage",
+        choices=declared.names("training.recipes", "RECIPES"),
+        default="keyframes",
+        help="text as this stage reads it; for the expert latents too (default: %(default)s)",
+    )
+    _add_runtime(command, dtypes=False)
+    _add_text_encoder(command)
+    fields = declared.settings("training.settings", "StageTrainSettings")
+    chosen = {name: fields[name] for name in ("frames", "frame_rate", "sizes")}
+    _add_settings(_group(command, "latents", {}), chosen)
+
+
+def _add_data(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "data",
+        type=Path,
+        help="folder of videos with captions beside them (a.mp4, a.txt), with a metadata.jsonl or "
+        ".csv (file_name, text), or of .tar shards",
+    )
+
+
 COMMANDS = {  # name -> how its parser is filled, what it does
     "generate": (generate, "sample a video from a prompt"),
     "upscale": (upscale, "enlarge a video file four times (pixel super-resolution)"),
     "interpolate": (interpolate, "put new frames between every two of a video file"),
     "train": (train, "learn the motion of a video file as a LoRA"),
+    "train-stage": (train_stage, "train a stage on a folder of captioned videos"),
+    "encode": (encode, "encode a folder's captions, and latents, before a training"),
     "download": (download, "fetch published models"),
     "convert": (convert, "write a model folder as one .safetensors file"),
     "evaluate": (evaluation_arguments.fill, "measure clips as the paper measures them"),
@@ -256,7 +318,9 @@ def _add_files(command: argparse.ArgumentParser) -> None:
     _add_text_encoder(command)
 
 
-def _add_runtime(command: argparse.ArgumentParser, dtype: str = "fp16 on cuda") -> None:
+def _add_runtime(
+    command: argparse.ArgumentParser, dtype: str = "fp16 on cuda", dtypes: bool = True
+) -> None:
     """--models, --seed, --device, --dtype. `dtype`: what "auto" is, where not fp32."""
     add = command.add_argument
     add(
@@ -281,6 +345,8 @@ def _add_runtime(command: argparse.ArgumentParser, dtype: str = "fp16 on cuda") 
         help="cpu, cuda, cuda:1, mps ...; auto: cuda where there is one, else cpu (default: "
         "%(default)s)",
     )
+    if not dtypes:
+        return
     add(
         "--dtype",
         choices=["auto", "fp32", "fp16", "bf16"],

@@ -16,14 +16,20 @@ def find_cuts(images: Tensor) -> list[int]:
     A cut changes the picture's coarse colours at once, by much more than the frames around it
     change. Fades, flashes of one frame's length at most, and fast motion are no cuts.
     """
-    if len(images) < 2:
+    return cuts_between([coarse_colours(image) for image in images])
+
+
+def cuts_between(coarse: list[Tensor]) -> list[int]:
+    """`find_cuts` of frames whose `coarse_colours` alone are kept, so that a film need not be."""
+    if len(coarse) < 2:
         return []
-    coarse = torch.stack([_coarse(image) for image in images])
+    coarse = torch.stack(coarse)
     change = (coarse[1:] - coarse[:-1]).abs().mean(dim=(1, 2, 3))
     return [i + 1 for i in range(len(change)) if _stands_out(change, i)]
 
 
-def _coarse(image: Tensor) -> Tensor:
+def coarse_colours(image: Tensor) -> Tensor:
+    """Mean colours (3, 8, 8) of a frame (H, W, C) in [0, 1]."""
     return F.adaptive_avg_pool2d(image[..., :3].float().clamp(0, 1).permute(2, 0, 1)[None], _GRID)[
         0
     ]
