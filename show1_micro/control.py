@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from show1_engine.bundled import SETTINGS
+from show1_engine.evaluation.measures import psnr
 from show1_engine.models.kinds import INTERPOLATION, KEYFRAMES, PIXEL_SR
 from show1_engine.stages.given import GivenFrames
 from show1_engine.stages.interpolate import InterpolateSettings, interpolate
@@ -25,7 +26,6 @@ from show1_engine.video import write_sheet
 
 from .configs import FRAMES, KEYFRAME_SIZE, SR_SIZE
 from .evaluate import Judge, drawn
-from show1_engine.evaluation.measures import psnr
 from .recogniser import read_clip
 from .world import COLOURS, SHAPES, Scene, frame_times
 
