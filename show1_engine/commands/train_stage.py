@@ -61,21 +61,23 @@ def run(args: argparse.Namespace) -> None:
         model,
         SceneClips(held, cut),
         texts.text,
-        noiser,
+        noiser=noiser,
         folder=args.run,
         size=cut.sizes[0],
         frames=cut.frames,
         prompts=_prompts(args.sample_prompts),
         device=place.device,
     )
-    training = StageTraining(args.stage, model, data, s, args.run, place=place, validate=validation)
+    training = StageTraining(
+        args.stage, model, data, s=s, folder=args.run, place=place, validate=validation
+    )
     validation.loss_of = training.learner
     try:
         _learn(training, lead)
     finally:
         data.close()
         if lead and training.step:
-            written = _result(args, training, source, footage)
+            written = _result(args, training, source, footage=footage)
             print(written)
     if data.broken and lead:
         say(f"{args.stage}: {len(data.broken)} clips could no longer be read")
@@ -218,9 +220,9 @@ def _result(
         "data": f"{args.data.name}, {footage.told()}",
         "fingerprint of the data": fingerprint(footage),
     }
-    card = model_card(args.run.name, source, training.s, done)
+    card = model_card(args.run.name, source, training.s, done=done)
     adapters = training.learner.adapters
     if adapters is not None:
         lora = MotionLora(args.run.name, adapters.learned())
         return write_lora(args.run / "lora.safetensors", lora, card)
-    return write_model(args.run / "ema" / source.name, source, mean, card)
+    return write_model(args.run / "ema" / source.name, source, mean, card=card)

@@ -78,7 +78,7 @@ class SceneClips:
         file = self.encoded.latents(size, cut.rate, scene.name)
         if not file.is_file():
             raise InputError(f"'{scene.name}' is not among the latents in '{self.encoded.folder}'")
-        return sampled_latents(file, first, cut.frames, source)
+        return sampled_latents(file, first, cut.frames, source=source)
 
 
 def long_enough(scenes: Sequence[Scene], cut: Cut) -> list[Scene]:
@@ -153,7 +153,7 @@ class ClipData:
             try:
                 clip = self.clips.clip(item, source)
                 text = self.text("" if dropped else self.clips.captions[item])
-                return _Taken(clip, text, source, self.clips.names[item])
+                return _Taken(clip, text, source, name=self.clips.names[item])
             except (InputError, CheckpointError) as error:
                 self._lost(self.clips.names[item], error)
             item = self.order.after(item)

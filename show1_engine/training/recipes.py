@@ -45,11 +45,11 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    "keyframes": Recipe(KEYFRAMES, 8, FPS, (40, 64)),
-    "interpolation": Recipe(INTERPOLATION, WINDOW, FPS * FACTOR, (40, 64)),
-    "pixel-sr": Recipe(PIXEL_SR, 8, FPS * FACTOR, (160, 256)),
-    "first-frame": Recipe(FIRST_FRAME_SR, 1, FPS * FACTOR, (160, 256)),
-    "expert": Recipe(LATENT_EXPERT, 8, FPS * FACTOR, (320, 576)),
+    "keyframes": Recipe(KEYFRAMES, 8, FPS, size=(40, 64)),
+    "interpolation": Recipe(INTERPOLATION, WINDOW, FPS * FACTOR, size=(40, 64)),
+    "pixel-sr": Recipe(PIXEL_SR, 8, FPS * FACTOR, size=(160, 256)),
+    "first-frame": Recipe(FIRST_FRAME_SR, 1, FPS * FACTOR, size=(160, 256)),
+    "expert": Recipe(LATENT_EXPERT, 8, FPS * FACTOR, size=(320, 576)),
 }
 
 
