@@ -195,13 +195,22 @@ def run_on(
         if kind == LATENT_EXPERT:
             text = cascade.texts(loaded.clip(), cascade.negative_prompt)
             images = _handed_over(cascade, images)
-        stage, model = STAGES[kind], loaded.model(kind)
-        given = [model] if images is None else [model, images]
+        stage = STAGES[kind]
+        given = () if images is None else (images,)
         report = reporter(stage.result)
-        made = stage.run(*given, *text, settings=cascade.settings_of(kind), report=report, **more)
+        made = _made(loaded, cascade, kind, inputs=(*given, *text), report=report, **more)
         yield stage.result, made
         more = {"first_frame": made} if kind == FIRST_FRAME_SR else {}
         images = images if kind == FIRST_FRAME_SR else made
+
+
+def _made(
+    loaded: Loaded, cascade: Cascade, kind: str, *, inputs: tuple, report: Report, **more: Any
+) -> Tensor:
+    """A stage's frames. In here alone its model has a name, so that it is gone before the next."""
+    settings = cascade.settings_of(kind)
+    model = loaded.model(kind)
+    return STAGES[kind].run(model, *inputs, settings=settings, report=report, **more)
 
 
 def _handed_over(cascade: Cascade, images: Tensor) -> Tensor:

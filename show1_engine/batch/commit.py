@@ -9,7 +9,7 @@ DIR/manifest.jsonl, failed.jsonl    all sidecars, all failures: made from the ab
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -33,9 +33,13 @@ class Clips:
     def video(self, row: Row) -> Path:
         return self.folder / row["file"]
 
-    def stage(self, row: Row, name: str, suffix: str) -> Path:
-        """Where the frames of a stage go, as a video or a contact sheet."""
-        return self.folder / "stages" / name / self._place(row) / f"{row['id']}{suffix}"
+    def write_stage(self, row: Row, name: str, suffix: str, write: Callable[[Path], None]) -> None:
+        """Has the frames of a stage written as stages/NAME/000/ID.SUFFIX, whole or not at all."""
+        path = self.folder / "stages" / name / self._place(row) / f"{row['id']}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{row['id']}~{host()}-{os.getpid()}{suffix}")
+        write(partial)
+        partial.replace(path)
 
     def _place(self, row: Row) -> str:
         """The folder of a row's own files below clips/: its video's, if that is there, too."""
@@ -134,10 +138,11 @@ class Clips:
 
     def clear(self, row: Row) -> None:
         """Removes what attempts at a row, by whomever, have left unfinished."""
-        place = self._own(row, "").parent
-        for start in (".", ".."):  # a video that is being written has one more
-            for path in place.glob(f"{start}{row['id']}~*"):
-                path.unlink(missing_ok=True)
+        place = self._place(row)
+        for parent in (f"clips/{place}", f"stages/*/{place}"):
+            for start in (".", ".."):  # a video that is being written has one more
+                for path in self.folder.glob(f"{parent}/{start}{row['id']}~*"):
+                    path.unlink(missing_ok=True)
 
     def write_tables(self) -> tuple[int, int]:
         """manifest.jsonl and failed.jsonl, by id: how many rows they have.

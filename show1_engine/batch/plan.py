@@ -20,7 +20,7 @@ PLAN, PLACE = "plan.json", "place.json"
 _ENDS = 2**20  # bytes at either end of a large file that its digest is made of
 _WHOLE = 64 * 2**20  # bytes up to which all of a file is
 # What frames do not come from.
-_ELSEWHERE = ("batch", "commands", "films", "host", "training", "evaluation")
+_ELSEWHERE = ("__main__.py", "batch", "commands", "films", "host", "training", "evaluation")
 
 Fields = dict[str, Any]
 
@@ -30,11 +30,12 @@ def fingerprint(fields: Fields) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def settle(folder: Path, name: str, fields: Fields) -> None:
-    """Keeps the fields in the folder, or compares them with those that are there.
+def settle(folder: Path, name: str, fields: Fields, taken: tuple[str, ...] = ()) -> Fields:
+    """Keeps the fields in the folder, or compares them with those that are there: those that are
+    there then.
 
     Of several processes that begin at once one writes, and the others compare. InputError names
-    every field that differs.
+    every field that differs, but for those `taken` as they are there.
     """
     path = folder / name
     if not path.exists():
@@ -49,12 +50,20 @@ def settle(folder: Path, name: str, fields: Fields) -> None:
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
-    found = changed(read_fields(folder, name), json.loads(json.dumps(fields)))
+    return compared(folder, name, fields, taken)
+
+
+def compared(folder: Path, name: str, fields: Fields, taken: tuple[str, ...] = ()) -> Fields:
+    """The fields that are there; InputError where any but those `taken` are others."""
+    there = read_fields(folder, name)
+    mine = {**fields, **{name: there.get(name) for name in taken}}
+    found = changed(there, json.loads(json.dumps(mine)))
     if found:
         raise InputError(
             f"'{folder}' holds clips of another plan: {'; '.join(found)}. Give another folder, or "
             "what it was begun with"
         )
+    return there
 
 
 def read_fields(folder: Path, name: str) -> Fields:
@@ -88,6 +97,20 @@ def _flat(fields: Fields, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + name, value
 
 
+def plan_of(asked: Fields) -> Fields:
+    """What goes into plan.json of what is asked for: values as they are, files as digests.
+
+    asked: `values`; `files`: name -> path or None; `loras`: stage -> [path, strength] each; and
+        `models`, `text_encoder` and `device`, which only a worker can tell about.
+    """
+    files = {name: path and digest(Path(path)) for name, path in asked["files"].items()}
+    loras = {
+        stage: [f"{digest(Path(path))} x {strength:g}" for path, strength in given]
+        for stage, given in asked["loras"].items()
+    }
+    return {"engine": engine(), **asked["values"], **files, "loras": loras}
+
+
 @cache
 def engine() -> str:
     """A digest of that part of this package's code that makes frames."""
@@ -107,8 +130,8 @@ def digest(path: Path) -> str:
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     try:
         for file in files:
-            if file.is_file() and not file.name.startswith("."):
-                relative = file.relative_to(path).as_posix() if path.is_dir() else ""
+            relative = file.relative_to(path).as_posix() if path.is_dir() else ""
+            if file.is_file() and not f"/{relative}".count("/."):
                 found.update(f"{relative}:{file.stat().st_size}:".encode())
                 _add_file(found, file)
     except OSError as error:
