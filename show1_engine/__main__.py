@@ -1,6 +1,7 @@
 """python -m show1_engine: the cascade without ComfyUI.
 
 generate      a prompt to a video
+batch         many prompts to videos, on one machine or several
 upscale       a video file, four times as large
 interpolate   a video file at four times the rate
 train         a motion LoRA from a video file
@@ -29,13 +30,12 @@ def main(arguments: list[str] | None = None) -> int:
         if arguments and arguments[0] in laboratory.PACKAGES:
             return laboratory.hand_on(arguments[0], arguments[1:])
         args = parser().parse_args(arguments)
-        _command(args.command).run(args)
+        return _command(args.command).run(args) or 0
     except (Show1Error, OSError) as error:
         from .commands.terminal import say  # here, as --help can do without tqdm too
 
         say(f"error: {error}")
         return 2
-    return 0
 
 
 def _command(name: str) -> ModuleType:

@@ -228,3 +228,9 @@ def write_sheet(path: Path, images: Tensor, columns: int | None = None) -> None:
     from PIL import Image
 
     Image.fromarray(contact_sheet(images, columns).numpy()).save(path)
+
+
+def read_frames(path: Path) -> Tensor:
+    """All frames of a video file or picture, (F, H, W, 3) in [0, 1]."""
+    with VideoReader(path) as video:
+        return torch.stack(list(video))

@@ -47,6 +47,123 @@ def generate(command: argparse.ArgumentParser) -> None:
     command.usage = "%(prog)s --prompt TEXT [--models DIR] [--out FILE] [options]"
     add = command.add_argument
     add("--prompt", metavar="TEXT", help="what is to be seen (this or --prompts is needed)")
+    _add_negatives(command)
+    _add_runtime(command)
+    _add_text_encoder(command)
+    add("--out", type=Path, metavar="FILE", help="mp4 of the last stage")
+    add("--save-stages", type=Path, metavar="DIR", help="mp4 and contact sheet of every stage")
+    add(
+        "--frames-out",
+        type=Path,
+        metavar="FILE",
+        help="float32 frames of every stage as .safetensors",
+    )
+    add(
+        "--prompts",
+        type=Path,
+        metavar="FILE",
+        help="prompts over time in place of --prompt, a line for each: '16: a blue square' from "
+        "keyframe 16 on, '8s: a blue square' from second 8",
+    )
+    _add_cascade(command)
+
+
+def batch(command: argparse.ArgumentParser) -> None:
+    command.usage = "%(prog)s JOBS DIR [--models DIR] [--workers N] [options]"
+    add = command.add_argument
+    add(
+        "jobs",
+        type=Path,
+        metavar="JOBS",
+        help=".txt with a prompt a line; .csv or .jsonl with prompt and, where wanted, id, seed, "
+        "negative_prompt, prompts (over time), settings of stages such as keyframes.cfg",
+    )
+    add(
+        "folder",
+        type=Path,
+        metavar="DIR",
+        help="folder for the clips; what is done there already is not made again",
+    )
+    _add_many(command)
+    _add_places(command)
+    _add_negatives(command)
+    _add_runtime(command, seed=False)
+    _add_text_encoder(command)
+    _add_cascade(command)
+
+
+def _add_many(command: argparse.ArgumentParser) -> None:
+    """What is made of the jobs."""
+    add = command.add_argument
+    add(
+        "--seeds",
+        default="0",
+        metavar="LIST",
+        help="seeds of every prompt that has none of its own, such as 0-9 or 0,3,5 (default: "
+        "%(default)s)",
+    )
+    add(
+        "--sweep",
+        action="append",
+        default=[],
+        metavar="STAGE.NAME=VALUES",
+        help="every clip with each of these values of a setting, such as keyframes.cfg=7,9; may be "
+        "given several times",
+    )
+    add(
+        "--names",
+        choices=declared.names("batch.jobs", "NAMES"),
+        default="id",
+        help="vbench: videos/PROMPT-INDEX.mp4, as VBench looks for them (default: %(default)s)",
+    )
+    add("--save-stages", action="store_true", help="mp4 and contact sheet of every stage")
+    add("--verify", action="store_true", help="read the clips that are there, not only their sizes")
+    add("--dry-run", action="store_true", help="print what is to be made, and make nothing")
+
+
+def _add_places(command: argparse.ArgumentParser) -> None:
+    """Where, and by how many, rows are worked on."""
+    add = command.add_argument
+    add(
+        "--shard",
+        default="1/1",
+        metavar="I/N",
+        help="make only every N-th clip, from the I-th on: for N processes that know nothing of "
+        "each other (default: %(default)s)",
+    )
+    add(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes with models of their own, by Ray on this machine or at --address (default: "
+        "this process alone; at --address as many as it has room for)",
+    )
+    add("--address", metavar="HOST:PORT", help="Ray cluster to work on")
+    add(
+        "--gpus",
+        type=float,
+        metavar="SHARE",
+        help="of a card that a worker of Ray takes (default: 1 where there are cards)",
+    )
+    add(
+        "--threads",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of torch, for each worker; other numbers give other frames on a CPU (default: "
+        "%(default)s)",
+    )
+    add(
+        "--attempts",
+        type=int,
+        default=3,
+        metavar="N",
+        help="how often a clip is begun whose worker dies of it (default: %(default)s)",
+    )
+
+
+def _add_negatives(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
     add(
         "--negative-prompt",
         default="low resolution, blur",
@@ -59,16 +176,11 @@ def generate(command: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="for the pixel stages (default: the empty prompt)",
     )
-    _add_runtime(command)
-    _add_text_encoder(command)
-    add("--out", type=Path, metavar="FILE", help="mp4 of the last stage")
-    add("--save-stages", type=Path, metavar="DIR", help="mp4 and contact sheet of every stage")
-    add(
-        "--frames-out",
-        type=Path,
-        metavar="FILE",
-        help="float32 frames of every stage as .safetensors",
-    )
+
+
+def _add_cascade(command: argparse.ArgumentParser) -> None:
+    """How the cascade is run, and every stage of it."""
+    add = command.add_argument
     _add_control(command)
     _add_lora(command, "--lora", "the keyframe model")
     _add_lora(command, "--pixel-sr-lora", "pixel super-resolution")
@@ -98,13 +210,6 @@ def generate(command: argparse.ArgumentParser) -> None:
 def _add_control(command: argparse.ArgumentParser) -> None:
     """What the keyframes are to follow besides the prompt."""
     add = command.add_argument
-    add(
-        "--prompts",
-        type=Path,
-        metavar="FILE",
-        help="prompts over time in place of --prompt, a line for each: '16: a blue square' from "
-        "keyframe 16 on, '8s: a blue square' from second 8",
-    )
     add(
         "--transition",
         type=int,
@@ -286,6 +391,7 @@ def _add_data(command: argparse.ArgumentParser) -> None:
 
 COMMANDS = {  # name -> how its parser is filled, what it does
     "generate": (generate, "sample a video from a prompt"),
+    "batch": (batch, "sample many videos, on one machine or several"),
     "upscale": (upscale, "enlarge a video file four times (pixel super-resolution)"),
     "interpolate": (interpolate, "put new frames between every two of a video file"),
     "train": (train, "learn the motion of a video file as a LoRA"),
@@ -319,7 +425,10 @@ def _add_files(command: argparse.ArgumentParser) -> None:
 
 
 def _add_runtime(
-    command: argparse.ArgumentParser, dtype: str = "fp16 on cuda", dtypes: bool = True
+    command: argparse.ArgumentParser,
+    dtype: str = "fp16 on cuda",
+    dtypes: bool = True,
+    seed: bool = True,
 ) -> None:
     """--models, --seed, --device, --dtype. `dtype`: what "auto" is, where not fp32."""
     add = command.add_argument
@@ -330,14 +439,15 @@ def _add_runtime(
         help="folder with the models of the cascade, or 'micro', the bundled one (default: "
         "%(default)s)",
     )
-    add(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="N",
-        help="of all noise, from 0; the same seed, inputs and device give the same result "
-        "(default: %(default)s)",
-    )
+    if seed:
+        add(
+            "--seed",
+            type=int,
+            default=0,
+            metavar="N",
+            help="of all noise, from 0; the same seed, inputs and device give the same result "
+            "(default: %(default)s)",
+        )
     add(
         "--device",
         default="auto",
