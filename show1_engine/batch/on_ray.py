@@ -1,5 +1,6 @@
 """Rows worked on by many processes, on this machine or on a cluster: all that knows Ray."""
 
+import asyncio
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ from ..errors import InputError, printable
 Row = dict[str, Any]
 
 _PACK = Path(__file__).absolute().parents[2]
+_ANSWERS = 15  # seconds within which a cluster does; Ray itself asks for minutes
 _STORE = 512 * 2**20  # bytes of shared memory; rows are small, and frames never go through it
 
 
@@ -132,17 +134,31 @@ def _cluster(address: str | None, workers: int, threads: int) -> Iterator[Any]:
                 **common,
             )
         else:
+            asyncio.run(_answers(address))
             ray.init(address, **common)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         where = "here" if address is None else f"at '{address}'"
         raise InputError(
-            f"Ray cannot be used {where}: {printable(error, 400)} (docs/scale.md says how a cluster "
-            "is started)"
+            f"Ray cannot be used {where}: {printable(error, 400)} (docs/scale.md says how a "
+            "cluster is started)"
         ) from error
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+async def _answers(address: str) -> None:
+    """OSError or ValueError unless something answers at "HOST:PORT"."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError("an address is HOST:PORT, as 'ray start --head' names it")
+    try:
+        found = asyncio.open_connection(host.strip("[]"), int(port))
+        _, writer = await asyncio.wait_for(found, _ANSWERS)
+    except (asyncio.TimeoutError, OverflowError):
+        raise ValueError(f"nothing answers within {_ANSWERS} s") from None
+    writer.close()
 
 
 def _on_loopback() -> None:
