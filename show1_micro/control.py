@@ -52,7 +52,7 @@ class Trials:
         given = {key: more.pop(key) for key in ("given", "images") if key in more}
         settings = KeyframeSettings(**(SETTINGS["keyframes"] | more), seed=self.judge.seed + seed)
         model, text = self.judge.models[KEYFRAMES], positive if prompt is None else prompt
-        return keyframes(model, text, negative, settings, **given).clamp(0, 1)
+        return keyframes(model, text, negative, settings=settings, **given).clamp(0, 1)
 
     def each(self, name: str, seed: int, clip: Callable[[Scene, int], Tensor]) -> list[Tensor]:
         """`clip(scene, number)` of every scene of a trial; six of them make the trial's sheet."""
@@ -233,20 +233,20 @@ def _blended(given: Tensor, factor: int) -> Tensor:
     return torch.cat([steps, given[-1:]])
 
 
-def masked(trials: Trials) -> Numbers:
-    """Super-resolution of the left half: the right one untouched, no edge between them."""
+def masked(trials: Trials, soft: int = 8) -> Numbers:
+    """Super-resolution of the left half, over a soft edge: the right one untouched, and the edge
+    no steeper than it is without a mask.
+    """
     rows = []
     for number, scene in enumerate(trials.scenes(26)[: max(2, trials.clips // 4)]):
         low = drawn(scene, frame_times(WINDOW), KEYFRAME_SIZE)
-        mask = torch.ones(SR_SIZE, SR_SIZE)
-        mask[:, SR_SIZE // 2 :] = 0
+        columns = torch.arange(SR_SIZE)
+        mask = ((SR_SIZE // 2 - columns) / soft).clamp(0, 1).expand(SR_SIZE, -1)
         whole, half = (upscaled(trials, scene, low, mask=m) for m in (None, mask))
         none = upscaled(trials, scene, low, mask=torch.zeros_like(mask))
         outside = half[:, :, SR_SIZE // 2 :].equal(none[:, :, SR_SIZE // 2 :])
-        across = [
-            float((c[:, :, SR_SIZE // 2] - c[:, :, SR_SIZE // 2 - 1]).abs().mean())
-            for c in (half, whole)
-        ]
+        edge = slice(SR_SIZE // 2 - soft, SR_SIZE // 2 + 1)
+        across = [float(clip[:, :, edge].diff(dim=2).abs().mean()) for clip in (half, whole)]
         rows.append((outside, across[0] / max(across[1], 1e-6)))
         trials.progress(f"mask {number + 1}")
     return {
