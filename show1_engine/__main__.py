@@ -16,7 +16,7 @@ bench         what it costs, beside a plain baseline
 
 import argparse
 import sys
-from importlib import import_module
+from pkgutil import resolve_name
 from types import ModuleType
 
 from .commands import laboratory
@@ -42,7 +42,7 @@ def _command(name: str) -> ModuleType:
     """What runs a command. Imported when it runs, and not before: most need torch, which takes
     seconds to import.
     """
-    return import_module(f".commands.{name.replace('-', '_')}", __package__)
+    return resolve_name(f"{__package__}.commands.{name.replace('-', '_')}")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 out.
 """
 
+import gc
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,6 +139,7 @@ class Loaded:
 
     def _once(self, name: str, load: Callable[[], Any]) -> Any:
         if not self._keep:
+            gc.collect()  # a stage's functions hold each other, and the model before this one
             return load()
         if name not in self._kept:
             self._kept[name] = load()

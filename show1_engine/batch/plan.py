@@ -50,7 +50,7 @@ def settle(folder: Path, name: str, fields: Fields, taken: tuple[str, ...] = ())
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
-    return compared(folder, name, fields, taken)
+    return compared(folder, name, fields, taken=taken)
 
 
 def compared(folder: Path, name: str, fields: Fields, taken: tuple[str, ...] = ()) -> Fields:

@@ -50,12 +50,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    whole_within("--threads", args.threads, 1, _MOST)
-    whole_within("--attempts", args.attempts, 1, _MOST)
+    whole_within("--threads", args.threads, 1, most=_MOST)
+    whole_within("--attempts", args.attempts, 1, most=_MOST)
     if args.workers is not None:
-        whole_within("--workers", args.workers, 1, _MOST)
+        whole_within("--workers", args.workers, 1, most=_MOST)
     if args.gpus is not None:
-        number_within("--gpus", args.gpus, 0, _MOST)
+        number_within("--gpus", args.gpus, 0, most=_MOST)
     if args.gpus is not None and not _on_ray(args):
         raise InputError("--gpus is what a worker of Ray takes; give --workers N or --address, too")
 
