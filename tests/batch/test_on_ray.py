@@ -233,7 +233,8 @@ def test_without_ray_it_says_how_to_install_it(table, tmp_path, monkeypatch, cap
 
 
 @pytest.mark.parametrize(
-    ("address", "why"), [("127.0.0.1:1", "refused"), ("somewhere", "HOST:PORT"), (":8", "HOST")]
+    ("address", "why"),
+    [("127.0.0.1:1", "cannot be used"), ("somewhere", "HOST:PORT"), (":8", "HOST")],
 )
 def test_a_cluster_that_is_not_there_is_one_line(table, tmp_path, capsys, address, why):
     words = ["batch", str(table), str(tmp_path / "out"), *STEPS, "--address", address]
