@@ -63,7 +63,17 @@ WORKING = {
     "convert": ["{pack}/show1_engine/weights/show-1-interpolation", "one.safetensors"],
     "evaluate": ["weights"],
     "encode": ["{folder}", "{folder}/encoded"],
-    "train-stage": ["keyframes", "{folder}", "{folder}/run", "--steps", "1", "--frames", "2"],
+    "train-stage": [
+        "keyframes",
+        "{folder}",
+        "{folder}/run",
+        "--steps",
+        "1",
+        "--frames",
+        "2",
+        "--train",
+        "all",
+    ],
 }
 REPOSITORY_ONLY = {
     "bench": [],
