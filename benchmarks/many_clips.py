@@ -1,4 +1,4 @@
-"""Many clips: python benchmarks/many_clips.py [--clips 40] [--kills] [--json FILE]
+"""Many clips: python benchmarks/many_clips.py [--clips 40] [--kills [WHAT ...]] [--json FILE]
 
 The bundled cascade with few steps: `generate` in a loop, `batch` in one process, by one and by two
 of Ray's workers, taking turns, and `batch` once more where all is done. CPU seconds are those of
@@ -72,7 +72,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--clips", type=int, default=40)
-    parser.add_argument("--kills", action="store_true")
+    parser.add_argument("--kills", nargs="*", choices=["worker", "driver", "node"])
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="many") as folder:
@@ -86,8 +86,8 @@ def main() -> None:
             "PYTHONPATH": str(ROOT),
         }
         (place / "r").mkdir()
-        run = kills if args.kills else paces
-        found = run(place, table, args.clips, environment=environment)
+        how = {"clips": args.clips, "environment": environment}
+        found = paces(table, **how) if args.kills is None else kills(table, args.kills, **how)
     print(json.dumps(found, indent=1))
     if args.json:
         args.json.write_text(json.dumps(found, indent=1) + "\n")
@@ -96,8 +96,9 @@ def main() -> None:
 # Seconds
 
 
-def paces(place: Path, table: Path, clips: int, *, environment: dict[str, str]) -> dict[str, Any]:
+def paces(table: Path, *, clips: int, environment: dict[str, str]) -> dict[str, Any]:
     """What a clip costs, each way."""
+    place, how_many = table.parent, {"clips": clips, "environment": environment}
     ways = {"one process": [], "one worker": ["--workers", "1"], "two workers": ["--workers", "2"]}
     found: dict[str, Any] = {"clips": clips, "load before": os.getloadavg()[0]}
     loop = []
@@ -110,10 +111,10 @@ def paces(place: Path, table: Path, clips: int, *, environment: dict[str, str]) 
     }
     for name, how in ways.items():
         folder = place / name.replace(" ", "-")
-        run = batch(table, folder, clips, *how, environment=environment).watched()
+        run = batch(table, folder, how, **how_many).watched()
         found[name] = {"seconds": round(run.seconds, 1), **pace(folder, run.begin)}
         found[name]["CPU seconds a clip"] = round(run.cpu / clips, 2)
-    again = batch(table, folder, clips, *how, environment=environment).watched()
+    again = batch(table, folder, how, **how_many).watched()
     found["second run, seconds"] = round(again.seconds, 2)
     ratio = found["one worker"]["seconds a clip"] / found["two workers"]["seconds a clip"]
     found["two workers over one, after start-up"] = round(ratio, 2)
@@ -122,7 +123,7 @@ def paces(place: Path, table: Path, clips: int, *, environment: dict[str, str]) 
 
 
 def batch(
-    table: Path, folder: Path, clips: int, *options: str, environment: dict[str, str]
+    table: Path, folder: Path, options: list[str], *, clips: int, environment: dict[str, str]
 ) -> Command:
     seeds = ["--seeds", f"0-{clips - 1}"]
     words = [str(table), str(folder), *seeds, *STEPS, *options]
@@ -143,20 +144,23 @@ def committed(folder: Path) -> list[Path]:
 # Kills
 
 
-def kills(place: Path, table: Path, clips: int, *, environment: dict[str, str]) -> dict[str, Any]:
+def kills(
+    table: Path, wanted: list[str], *, clips: int, environment: dict[str, str]
+) -> dict[str, Any]:
     """What is there in the end, whatever was killed."""
-    alone = place / "alone"
-    batch(table, alone, clips, environment=environment).watched()
+    ways = {"worker": kill_worker, "driver": kill_driver, "node": kill_node}
+    how = {"clips": clips, "environment": environment}
+    alone = table.parent / "alone"
+    batch(table, alone, [], **how).watched()
     expected = hashes(alone)
-    ways = {"a worker": kill_worker, "the driver": kill_driver, "one of two nodes": kill_node}
     found: dict[str, Any] = {"clips": clips}
-    for name, way in ways.items():
-        folder = place / name.replace(" ", "-")
-        codes = way(place, table, folder, clips=clips, environment=environment)
+    for name in wanted or ways:
+        folder = table.parent / name
+        codes = ways[name](table, folder, **how)
         made = hashes(folder)
         lines = (folder / "manifest.jsonl").read_text().splitlines()
         rows = [json.loads(line) for line in lines]
-        found[name] = {
+        found[f"{name} killed"] = {
             "exit codes": codes,
             "rows": len(rows),
             "ids": len({row["id"] for row in rows}),
@@ -173,39 +177,34 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def some_done(folder: Path, run: Command) -> None:
-    """Waits until a tenth of the clips are there, two at least."""
-    while len(committed(folder)) < 4 and not run.ended():
-        pass
+    """Waits until four clips are there, and both workers are at others."""
+    while not run.ended():
+        if len(committed(folder)) >= 4 and len(list(folder.glob("clips/*/.*~begun"))) >= 2:
+            return
 
 
-def kill_worker(
-    place: Path, table: Path, folder: Path, *, clips: int, environment: dict[str, str]
-) -> list[int]:
-    run = batch(table, folder, clips, "--workers", "2", environment=environment)
+def kill_worker(table: Path, folder: Path, *, clips: int, environment: dict[str, str]) -> list[int]:
+    run = batch(table, folder, ["--workers", "2"], clips=clips, environment=environment)
     some_done(folder, run)
     children = psutil.Process(run.process.pid).children(recursive=True)
     next(child for child in children if child.name().startswith("ray::MapWorker"[:15])).kill()
     return [run.watched().process.returncode]
 
 
-def kill_driver(
-    place: Path, table: Path, folder: Path, *, clips: int, environment: dict[str, str]
-) -> list[int]:
-    run = batch(table, folder, clips, "--workers", "2", environment=environment)
+def kill_driver(table: Path, folder: Path, *, clips: int, environment: dict[str, str]) -> list[int]:
+    run = batch(table, folder, ["--workers", "2"], clips=clips, environment=environment)
     some_done(folder, run)
     children = psutil.Process(run.process.pid).children(recursive=True)
     run.process.send_signal(signal.SIGKILL)
     first = run.process.wait()
     psutil.wait_procs(children, timeout=60)
-    again = batch(table, folder, clips, "--workers", "2", environment=environment)
+    again = batch(table, folder, ["--workers", "2"], clips=clips, environment=environment)
     return [first, again.watched().process.returncode]
 
 
-def kill_node(
-    place: Path, table: Path, folder: Path, *, clips: int, environment: dict[str, str]
-) -> list[int]:
+def kill_node(table: Path, folder: Path, *, clips: int, environment: dict[str, str]) -> list[int]:
     """Two nodes on this machine's loopback addresses, the second lost with all its processes."""
-    token = place / "token"
+    token = table.with_name("token")
     token.touch(mode=0o600)
     token.write_text(os.urandom(32).hex())
     environment = {**environment, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
@@ -217,7 +216,7 @@ def kill_node(
         time.sleep(20)
         nodes.append(node("--address", address, ip="127.0.0.2", environment=environment))
         time.sleep(20)
-        run = batch(table, folder, clips, "--address", address, environment=environment)
+        run = batch(table, folder, ["--address", address], clips=clips, environment=environment)
         some_done(folder, run)
         end(nodes.pop())
         return [run.watched().process.returncode]
