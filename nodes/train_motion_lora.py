@@ -4,18 +4,34 @@ from collections import Counter
 from typing import Any
 
 from comfy_api.latest import io
+from torch import Tensor
 
-from ..show1_engine.host.ui import ComfyReport, cancelled, show_text
-from ..show1_engine.lora.formats import spelled
-from ..show1_engine.lora.targets import TARGETS
+from ..show1_engine.host.ui import TrainingReport, cancelled, show_text
+from ..show1_engine.lora.formats import lora_from, spelled
+from ..show1_engine.lora.merging import MotionLora
 from ..show1_engine.models.bundle import Show1Model
+from ..show1_engine.stages.prompts import Prompt
 from ..show1_engine.training.motion import MotionTraining
 from ..show1_engine.training.objectives import OBJECTIVES
-from ..show1_engine.training.settings import STAGE, TIMESTEPS, TrainSettings
+from ..show1_engine.training.settings import (
+    STAGE,
+    TIMESTEPS,
+    TRAIN_TARGETS,
+    TrainSettings,
+)
 from .schema import clip_input, model_input, positive_input, schema, seed_input
-from .sockets import Conditioning, clip_frames, empty_prompt, loaded, one_text, texts
+from .sockets import (
+    Conditioning,
+    clip_frames,
+    empty_prompt,
+    linked,
+    loaded,
+    one_text,
+    texts,
+)
 
 _DEFAULTS = TrainSettings()
+_LINKS = ("model", "sample_positive", "lora")
 _cut_short: Counter[str] = Counter()  # trainings that a user stopped, by their settings
 
 
@@ -109,11 +125,12 @@ def _more_inputs() -> list[io.Input]:
     return [
         io.Combo.Input(
             "targets",
-            options=list(TARGETS),
+            options=list(TRAIN_TARGETS),
             default=_DEFAULTS.targets,
             optional=True,
             tooltip='"attention": temporal attention alone, as in the paper. '
-            '"attention_and_ff": its feed-forward layers too (MotionDirector).',
+            '"attention_and_ff": its feed-forward layers too (MotionDirector). "attention_whole": '
+            "attention's own weights without a rank, a file hundreds of times as large.",
         ),
         io.Combo.Input(
             "timesteps",
@@ -164,14 +181,23 @@ def _more_inputs() -> list[io.Input]:
     ]
 
 
+def _lora_input() -> io.Input:
+    return io.LoraModel.Input(
+        "lora",
+        optional=True,
+        tooltip="A LoRA to go on from, straight from another training; its own rank stays.",
+    )
+
+
 class Show1TrainMotionLoRA(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id=STAGE,
             display_name="Train Show-1 Motion LoRA",
-            description="Learns the motion of one clip as a LoRA of the model's temporal "
-            "attention. A cancel keeps what is learned so far.",
+            description="Learns the motion of one clip, or of a list of clips with a prompt each, "
+            "as a LoRA of the model's temporal attention. A cancel keeps what is learned so far.",
+            is_input_list=True,
             search_aliases=[
                 "show1",
                 "show-1",
@@ -187,14 +213,16 @@ class Show1TrainMotionLoRA(io.ComfyNode):
                 clip_input(
                     "images",
                     "The clip, from any node or straight from Load Video: any "
-                    "number of frames, any size.",
+                    "number of frames, any size. Of a list of clips all are learned.",
                 ),
                 positive_input(
-                    "the model's text encoder: what the clip shows, without how it moves"
+                    "the model's text encoder: what the clip shows, without how it moves; of a "
+                    "list one for each clip, or one for all"
                 ),
                 *_learning_inputs(),
                 *_clip_inputs(),
                 *_more_inputs(),
+                _lora_input(),
             ],
             outputs=[
                 io.LoraModel.Output(display_name="lora"),
@@ -215,49 +243,32 @@ class Show1TrainMotionLoRA(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls,
-        model: Show1Model,
-        images: Any,
-        positive: Conditioning,
-        steps: int,
-        rank: int,
-        learning_rate: float,
-        seed: int,
-        sample_positive: Conditioning | None = None,
-        **options: Any,
+        cls, images: list[Any], positive: list[Conditioning], **lists: Any
     ) -> io.NodeOutput:
-        settings = TrainSettings(
-            steps=steps,
-            rank=rank,
-            learning_rate=learning_rate,
-            seed=seed,
-            **{"sample_every": 100, **options},
-        )
-        sample = (
-            texts(STAGE, sample_positive or positive, None, guide=False)
-            if settings.sample_every
-            else None
-        )
+        given = {name: values[0] for name, values in lists.items() if values}
+        values = {name: value for name, value in given.items() if name not in _LINKS}
+        settings = TrainSettings(**{"sample_every": 100, **values})
+        model = loaded(STAGE, given["model"])
         training = MotionTraining(
-            loaded(STAGE, model),
-            clip_frames(STAGE, "images", images),
-            one_text(STAGE, "positive", positive),
+            model,
+            [clip_frames(STAGE, "images", clip) for clip in images],
+            [one_text(STAGE, "positive", prompt) for prompt in positive],
             settings=settings,
-            sample=sample,
-            empty=empty_prompt(positive),
+            sample=_sample(given.get("sample_positive") or positive[0], settings),
+            empty=empty_prompt(positive[0]),
+            begin=_begin(model, given.get("lora")),
         )
         try:
-            training.run(ComfyReport())
+            training.run(TrainingReport(training.losses))
         except cancelled():
             if (
                 len(training.losses) < 2
             ):  # nothing worth keeping, and the host's graph of losses needs two
                 raise
-            _cut_short[
-                _key(steps=steps, rank=rank, learning_rate=learning_rate, seed=seed, **options)
-            ] += 1
+            _cut_short[_key(**values)] += 1
             show_text(
-                f"stopped after {len(training.losses)} of {steps} steps; what is learned goes on"
+                f"stopped after {len(training.losses)} of {settings.steps} steps; what is learned "
+                "goes on"
             )
         if training.stopped:
             show_text(training.stopped)
@@ -272,9 +283,20 @@ class Show1TrainMotionLoRA(io.ComfyNode):
         return _cut_short[_key(**inputs)]
 
 
+def _sample(prompt: Conditioning, settings: TrainSettings) -> tuple[Prompt, Prompt] | None:
+    """What samples are made of, where there are to be any."""
+    return texts(STAGE, prompt, None, guide=False) if settings.sample_every else None
+
+
+def _begin(model: Show1Model, lora: dict[str, Tensor] | None) -> MotionLora | None:
+    """The connected LoRA, as this model takes it."""
+    if lora is None:
+        return None
+    linked(STAGE, "lora", lora, kind=dict, source="Train Show-1 Motion LoRA")
+    return lora_from(lora, model, "the connected LoRA")
+
+
 def _key(**values: Any) -> str:
-    return repr(
-        sorted(
-            (name, value) for name, value in values.items() if isinstance(value, (int, float, str))
-        )
-    )
+    """Of the settings, each alone or in a list as the host hands them."""
+    plain = {n: v[0] if isinstance(v, list) and len(v) == 1 else v for n, v in values.items()}
+    return repr(sorted((n, v) for n, v in plain.items() if isinstance(v, (int, float, str))))

@@ -1,10 +1,13 @@
 """python -m show1_engine: the cascade without ComfyUI.
 
 generate      a prompt to a video
+batch         many prompts to videos, on one machine or several
 upscale       a video file, four times as large; --refine: and its detail redrawn
 refine        a video file, its detail redrawn by the latent expert
 interpolate   a video file at four times the rate
 train         a motion LoRA from a video file
+train-stage   a stage of the cascade on a folder of captioned videos
+encode        its captions and latents beforehand
 download      published models
 convert       a diffusers-layout model folder to one .safetensors file
 evaluate      clips measured as the paper measures them

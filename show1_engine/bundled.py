@@ -15,4 +15,16 @@ SETTINGS: dict[str, dict[str, Any]] = {  # by stage, as `generate` and the labor
     "pixel_sr": {"steps": 12, "cfg": 1.0, "noise_level": 20},
     "expert": {"width": 64, "height": 64, "steps": 20, "strength": 0.2, "cfg": 1.0},
 }
+STAGE_TRAINING: dict[str, Any] = {
+    "gradient_checkpointing": False,
+    "sample_steps": 12,
+    "sample_cfg": 1.0,
+}
+STAGE_SIZES = {  # by stage of train-stage
+    "keyframes": "16x16",
+    "interpolation": "16x16",
+    "pixel-sr": "64x64",
+    "first-frame": "64x64",
+    "expert": "64x64",
+}
 TRAINING: dict[str, Any] = {"gradient_checkpointing": False}  # small enough to keep everything

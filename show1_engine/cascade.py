@@ -2,6 +2,7 @@
 out.
 """
 
+import gc
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,59 +93,126 @@ class Cascade:
         return list(STAGES)[: last + 1]
 
 
+class Loaded:
+    """The models of a cascade on a runtime, and the LoRAs on them.
+
+    models: their folder.
+    loras: files and strengths, by kind of model.
+    text_encoder: a T5 file or folder in place of the one that lies with the models.
+    keep: every model stays for the next clip, else it is let go after its stage.
+    """
+
+    def __init__(
+        self,
+        models: Path,
+        runtime: Runtime,
+        loras: Mapping[str, list[tuple[Path, float]]] | None = None,
+        *,
+        text_encoder: Path | None = None,
+        keep: bool = True,
+    ):
+        self.models, self.runtime, self.paths = models, runtime, cascade_in(models)
+        self._loras, self._text_encoder, self._keep = loras or {}, text_encoder, keep
+        self._kept: dict[str, Any] = {}
+
+    def model(self, kind: str) -> Show1Model:
+        """The stage's model with the LoRAs that are for it; CheckpointError if there is none."""
+        return self._once(kind, lambda: self._model(kind))
+
+    def t5(self) -> TextEncoder:
+        """What the pixel stages read text with."""
+        chosen = self._text_encoder
+        return self._once(T5, lambda: t5_of(self.models, self.runtime, self.paths, chosen=chosen))
+
+    def clip(self) -> TextEncoder:
+        """What the latent expert reads text with."""
+        return self._once(CLIP, self._clip)
+
+    def all(self, kinds: list[str]) -> None:
+        """Loads what these stages need, which raises what is wrong with it."""
+        self.t5()
+        for kind in kinds:
+            if kind != FIRST_FRAME_SR or kind in self.paths:
+                self.model(kind)
+            if kind == LATENT_EXPERT:
+                self.clip()
+
+    def _once(self, name: str, load: Callable[[], Any]) -> Any:
+        if not self._keep:
+            gc.collect()  # a stage's functions hold each other, and the model before this one
+            return load()
+        if name not in self._kept:
+            self._kept[name] = load()
+        return self._kept[name]
+
+    def _model(self, kind: str) -> Show1Model:
+        if kind not in self.paths:
+            raise missing_model(self.models, kind)
+        loaded = load_model(self.paths[kind], self.runtime)
+        for path, strength in self._loras.get(kind, []):
+            loaded = with_motion(loaded, read_lora(path, loaded), strength)
+        return loaded
+
+    def _clip(self) -> TextEncoder:
+        path = text_encoder_in(self.models, CLIP, self.paths.get(LATENT_EXPERT))
+        return load_text_encoder(path, self.runtime)
+
+
 def run(
     cascade: Cascade, runtime: Runtime, reporter: Callable[[str], Report]
 ) -> Iterator[tuple[str, Tensor]]:
     """Yields (name, frames (F, H, W, 3)) after every stage; `reporter(name)` gives its report().
 
-    Models are loaded when their stage comes and let go after it. Without a model for the first
-    frame the clip's own makes it.
+    Models are loaded when their stage comes and let go after it.
     """
-    paths = cascade_in(cascade.models)
+    loaded = Loaded(
+        cascade.models,
+        runtime,
+        cascade.loras,
+        text_encoder=cascade.text_encoder,
+        keep=False,
+    )
+    return run_on(loaded, cascade, reporter)
+
+
+def run_on(
+    loaded: Loaded, cascade: Cascade, reporter: Callable[[str], Report]
+) -> Iterator[tuple[str, Tensor]]:
+    """The same on models that are there. Without a model for the first frame the clip's own makes
+    it.
+    """
     if cascade.settings_of(KEYFRAMES).drafts > 1 and cascade.until != STAGES[KEYFRAMES].option:
         raise InputError(
             "drafts are clips to choose from: make them with --until keyframes, then the one you "
             "like by its seed"
         )
-    encoder = t5_of(cascade.models, runtime, paths, chosen=cascade.text_encoder)
-    text, images = cascade.texts(encoder, cascade.pixel_negative_prompt), None
+    text, images = cascade.texts(loaded.t5(), cascade.pixel_negative_prompt), None
     # What the next stage is given besides.
     more: dict[str, Any] = {"given": cascade.given, "images": cascade.start}
     for kind in cascade.kinds():
-        if kind == FIRST_FRAME_SR and kind not in paths:
+        if kind == FIRST_FRAME_SR and kind not in loaded.paths:
             continue
         if kind == PIXEL_SR and cascade.reference:
             more["windows"] = original_windows(len(images))
         if kind == LATENT_EXPERT:
-            text = _latent_text(cascade, runtime, paths)
+            text = cascade.texts(loaded.clip(), cascade.negative_prompt)
             images = _handed_over(cascade, images)
-        stage, model = STAGES[kind], _model(cascade, runtime, paths, kind=kind)
-        given = [model] if images is None else [model, images]
+        stage = STAGES[kind]
+        given = () if images is None else (images,)
         report = reporter(stage.result)
-        made = stage.run(*given, *text, settings=cascade.settings_of(kind), report=report, **more)
+        made = _made(loaded, cascade, kind, inputs=(*given, *text), report=report, **more)
         yield stage.result, made
         more = {"first_frame": made} if kind == FIRST_FRAME_SR else {}
         images = images if kind == FIRST_FRAME_SR else made
 
 
-def _model(
-    cascade: Cascade, runtime: Runtime, paths: Mapping[str, Path], *, kind: str
-) -> Show1Model:
-    """The stage's model with the LoRAs that are for it."""
-    if kind not in paths:
-        raise missing_model(cascade.models, kind)
-    loaded = load_model(paths[kind], runtime)
-    for path, strength in cascade.loras.get(kind, []):
-        loaded = with_motion(loaded, read_lora(path, loaded), strength)
-    return loaded
-
-
-def _latent_text(
-    cascade: Cascade, runtime: Runtime, paths: Mapping[str, Path]
-) -> tuple[Prompt, Tensor]:
-    """The prompts as the latent expert reads them."""
-    encoder = text_encoder_in(cascade.models, CLIP, paths.get(LATENT_EXPERT))
-    return cascade.texts(load_text_encoder(encoder, runtime), cascade.negative_prompt)
+def _made(
+    loaded: Loaded, cascade: Cascade, kind: str, *, inputs: tuple, report: Report, **more: Any
+) -> Tensor:
+    """A stage's frames. In here alone its model has a name, so that it is gone before the next."""
+    settings = cascade.settings_of(kind)
+    model = loaded.model(kind)
+    return STAGES[kind].run(model, *inputs, settings=settings, report=report, **more)
 
 
 def _handed_over(cascade: Cascade, images: Tensor) -> Tensor:

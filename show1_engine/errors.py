@@ -64,11 +64,14 @@ class ResultError(Show1Error):
 
 
 class DivergedError(ResultError):
-    """A training's loss, or its slope, is not finite at `step` (from 1); it changed nothing."""
+    """A training's loss, or its slope, is not finite at `step` (from 1); it changed nothing.
+    `batch`: what the step was taken on, where that is known.
+    """
 
-    def __init__(self, name: str, step: int):
+    def __init__(self, name: str, step: int, batch: Collection[str] = ()):
+        of = f" (on {'; '.join(batch)})" if batch else ""
         super().__init__(
-            f"{name}: the loss of step {step} is NaN or infinite; lower the learning rate, or "
+            f"{name}: the loss of step {step}{of} is NaN or infinite; lower the learning rate, or "
             "compute in fp32 or bf16"
         )
         self.step = step

@@ -123,8 +123,12 @@ def resize_bilinear(video: Tensor, height: int, width: int) -> Tensor:
     return rearrange(flat, "(b f) c h w -> b c f h w", b=video.shape[0])
 
 
-def cover(video: Tensor, height: int, width: int) -> Tensor:
-    """Resized to cover height x width without changing the aspect, the overhang cut off evenly."""
+def cover(
+    video: Tensor, height: int, width: int, place: tuple[float, float] = (0.5, 0.5)
+) -> Tensor:
+    """Resized to cover height x width without changing the aspect, the overhang cut off: evenly, or
+    with shares `place` of it, 0 to 1, above and to the left.
+    """
     old_height, old_width = video.shape[-2:]
     scale = max(height / old_height, width / old_width)
     if (
@@ -134,12 +138,12 @@ def cover(video: Tensor, height: int, width: int) -> Tensor:
             min(old, math.ceil(new / scale) + 2)
             for old, new in ((old_height, height), (old_width, width))
         )
-        top, left = (old_height - rows) // 2, (old_width - columns) // 2
+        top, left = int((old_height - rows) * place[0]), int((old_width - columns) * place[1])
         video = video[..., top : top + rows, left : left + columns]
         old_height, old_width = rows, columns
     tall, wide = max(height, round(old_height * scale)), max(width, round(old_width * scale))
     video = resize(video, tall, wide)
-    top, left = (tall - height) // 2, (wide - width) // 2
+    top, left = int((tall - height) * place[0]), int((wide - width) * place[1])
     return video[..., top : top + height, left : left + width]
 
 

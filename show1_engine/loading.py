@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .checkpoints.finite import check_finite
 from .checkpoints.read import (
+    Checkpoint,
     TextCheckpoint,
     check_fit,
     load_strict,
@@ -60,6 +61,17 @@ def load_model(
         InputError: torch.compile does not work here.
     """
     checkpoint = read_checkpoint(Path(path))
+    return model_of(checkpoint, runtime, weight_dtype, name=name, compiled=compiled)
+
+
+def model_of(
+    checkpoint: Checkpoint,
+    runtime: Runtime,
+    weight_dtype: str = "default",
+    name: str | None = None,
+    compiled: bool = False,
+) -> Show1Model:
+    """`load_model` of a checkpoint that was read."""
     for config in (checkpoint.scheduler_config, checkpoint.noising_config):
         if config is not None:
             make_scheduler(config)  # refuses what it cannot run

@@ -30,6 +30,30 @@ def draft_sheet(images: Tensor, clips: int, width: int = 768) -> Tensor:
     return torch.cat(rows[:-1])
 
 
+def curve(values: list[float], width: int = 512, height: int = 96) -> Tensor:
+    """Numbers from left to right as a line on grey, smoothed, the largest on top: (height, width,
+    3) in [0, 1]. Numbers that are not finite leave a gap.
+    """
+    picture = torch.full((height, width, 3), _GREY)
+    groups = torch.linspace(0, len(values), min(width, len(values)) + 1).long().tolist()
+    means = [sum(values[a:b]) / (b - a) for a, b in zip(groups, groups[1:])]
+    finite = [value for value in means if math.isfinite(value)]
+    if not finite:
+        return picture
+    low, span = min(finite), max(max(finite) - min(finite), 1e-12)
+    before = None
+    for column in range(width):
+        value = means[column * len(means) // width]
+        if not math.isfinite(value):
+            before = None
+            continue
+        row = 2 + round((height - 5) * (1 - (value - low) / span))
+        top, bottom = sorted((row, row if before is None else before))
+        picture[top : bottom + 2, column] = torch.tensor([0.4, 0.8, 1.0])
+        before = row
+    return picture
+
+
 def picked_clip(images: Tensor, clips: int, number: int) -> Tensor:
     """One of several clips of equal length (clips * F, H, W, C), counted from 1; InputError if it
     is not there.

@@ -11,12 +11,23 @@ from .errors import InputError
 from .models import bare
 from .models.patches import Patch, Patches, patched
 
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
 
 def main_memory() -> int:
     """Bytes of main memory there are, in all."""
     import psutil
 
     return psutil.virtual_memory().total
+
+
+def device_and_dtype(device: str, dtype: str) -> tuple[str, torch.dtype]:
+    """What "auto" is here: cuda where there is one, else cpu; fp16 on cuda, fp32 elsewhere."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if dtype == "auto":
+        dtype = "fp16" if device.startswith("cuda") else "fp32"
+    return device, _DTYPES[dtype]
 
 
 class PlainHandle:
@@ -50,29 +61,39 @@ class PlainHandle:
         )
 
     def memory(self) -> int:
-        if self._runtime.device.type == "cuda":
-            return torch.cuda.mem_get_info(self._runtime.device)[1]
-        return main_memory()
+        return self._runtime.planned or self._runtime.memory()
 
     def room(self) -> int:
         weights = sum(parameter.nbytes for parameter in self.module.parameters())
         if self._runtime.device.type == "cuda":  # what torch holds there is ours to move out
             free = torch.cuda.mem_get_info(self._runtime.device)[0]
             return free + torch.cuda.memory_reserved(self._runtime.device) - weights
-        return self.memory() // 2 - weights
+        return self._runtime.memory() // 2 - weights
 
 
 class PlainRuntime:
-    """Plain torch: one model at a time on the device, the others in main memory."""
+    """Plain torch: one model at a time on the device, the others in main memory.
 
-    def __init__(self, device: str = "cpu", dtype: torch.dtype = torch.float32):
-        self.device, self.dtype = torch.device(device), dtype
+    planned: bytes of device memory that tiles are planned for in place of all there are, so that
+        devices of other sizes make the same frames; 0: those there are.
+    """
+
+    def __init__(
+        self, device: str = "cpu", dtype: torch.dtype = torch.float32, *, planned: int = 0
+    ):
+        self.device, self.dtype, self.planned = torch.device(device), dtype, planned
         # Not held: a model that nobody uses any more is gone before the next one comes.
         self._resident: Callable[[], nn.Module | None] = lambda: None
         self._patches: WeakKeyDictionary[nn.Module, tuple] = (
             WeakKeyDictionary()
         )  # what is in the weights now
         self._originals: WeakKeyDictionary[nn.Module, dict[str, Tensor]] = WeakKeyDictionary()
+
+    def memory(self) -> int:
+        """Bytes the device has, in all."""
+        if self.device.type == "cuda":
+            return torch.cuda.mem_get_info(self.device)[1]
+        return main_memory()
 
     def ops(self, storage: torch.dtype | None = None, fast: bool = False) -> Any:
         """What layers are taken from."""

@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -17,21 +17,24 @@ from .errors import InputError, Show1Error
 from .frames import contact_sheet
 
 _FASTEST, _USUAL = 1000.0, 8.0  # frames per second: what is believed, and taken where it is not
+_FAR = 2.0  # seconds that are sooner decoded than jumped over
 
 
 class VideoReader:
     """Frames of a video file in order, turned as players turn them; `fps` is its average rate.
 
+    `file`: its bytes, where they do not lie at `path`, which is then only a name.
+
     Raises InputError, here or on the way, naming the file and how far it could be read.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, file: IO[bytes] | None = None):
         import av
 
         self._stack = ExitStack()
         try:
             # Opened here: a name may be of any bytes, and is no address.
-            file = self._stack.enter_context(path.open("rb"))
+            file = self._stack.enter_context(file or path.open("rb"))
             # Tags of any encoding: nobody reads them here.
             opened = av.open(file, metadata_errors="ignore")
             self._container = self._stack.enter_context(opened)
@@ -58,7 +61,46 @@ class VideoReader:
 
     def __iter__(self) -> Iterator[Tensor]:
         """(H, W, 3) float32 in [0, 1]."""
-        return map(pixels_of, self._checked(self._container.decode(self._stream)))
+        return map(pixels_of, self._frames())
+
+    def timed(self, small: int) -> Iterator[tuple[float, Tensor]]:
+        """Every frame's time in seconds, and a picture (small, small, 3) of it in [0, 1]."""
+        for time, frame in self._timed():
+            tiny = frame.reformat(width=small, height=small, format="rgb24", interpolation="AREA")
+            yield time, torch.from_numpy(tiny.to_ndarray()).float() / 255
+
+    def frames_at(self, times: list[float]) -> Tensor:
+        """The frames nearest to some ascending times in seconds, (len(times), H, W, 3); of a time
+        past the end the last frame. What lies far before the first time is not decoded.
+        """
+        if times[0] > _FAR and self._stream.time_base:
+            self._container.seek(int((times[0] - 1) / self._stream.time_base), stream=self._stream)
+        found: list[Tensor] = []
+        before: tuple[float, Any] | None = None
+        for now in self._timed():
+            while len(found) < len(times) and now[0] >= times[len(found)]:
+                wanted = times[len(found)]
+                nearer = before if before and wanted - before[0] < now[0] - wanted else now
+                found.append(pixels_of(nearer[1]))
+            if len(found) == len(times):
+                break
+            before = now
+        found += [pixels_of(before[1])] * (len(times) - len(found)) if before else []
+        return torch.stack(found)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width as its header says, before it is turned."""
+        return self._stream.height, self._stream.width
+
+    def _timed(self) -> Iterator[tuple[float, Any]]:
+        """Frames with their times; by the average rate where the file tells none."""
+        for number, frame in enumerate(self._frames()):
+            yield (number / self.fps if frame.time is None else frame.time), frame
+
+    def _frames(self) -> Iterator[Any]:
+        """Decoded, the file's first to its last."""
+        return self._checked(self._container.decode(self._stream))
 
     def _checked(self, frames: Iterable[Any]) -> Iterator[Any]:
         """Decoded frames; InputError, with how many there were, where they break off."""
@@ -207,3 +249,9 @@ def write_sheet(path: Path, images: Tensor, columns: int | None = None) -> None:
     from PIL import Image
 
     Image.fromarray(contact_sheet(images, columns).numpy()).save(path)
+
+
+def read_frames(path: Path) -> Tensor:
+    """All frames of a video file or picture, (F, H, W, 3) in [0, 1]."""
+    with VideoReader(path) as video:
+        return torch.stack(list(video))

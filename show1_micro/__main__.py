@@ -41,11 +41,21 @@ def _parser() -> argparse.ArgumentParser:
     _add_judging(commands)
     _add_ablation(commands)
     _add_trials(commands)
+    footage = commands.add_parser(
+        "footage", help="write clips of the synthetic world as mp4s with captions"
+    )
+    footage.add_argument("target", type=Path)
+    footage.add_argument("--clips", type=int, default=200)
+    footage.add_argument("--seed", type=int, default=0)
+    footage.set_defaults(func=_footage)
     untrained = commands.add_parser(
         "untrained", help="write a cascade of the same architecture with random weights"
     )
     untrained.add_argument("target", type=Path)
     untrained.add_argument("--seed", type=int, default=0)
+    untrained.add_argument(
+        "--temporal", action="store_true", help="the bundled weights, the temporal layers alone new"
+    )
     untrained.set_defaults(func=_untrained)
     return parser
 
@@ -346,10 +356,18 @@ def _show(text: str) -> None:
     print(f"\r{text:<72}", end="", file=sys.stderr, flush=True)
 
 
-def _untrained(args: argparse.Namespace) -> int:
-    from .untrained import write_untrained
+def _footage(args: argparse.Namespace) -> int:
+    from .footage import write_footage
 
-    write_untrained(args.target, args.seed)
+    write_footage(args.target, args.clips, args.seed)
+    return 0
+
+
+def _untrained(args: argparse.Namespace) -> int:
+    from .untrained import write_forgotten, write_untrained
+
+    write = write_forgotten if args.temporal else write_untrained
+    write(args.target, args.seed)
     return 0
 
 

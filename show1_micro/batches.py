@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from show1_engine.training.batch import Batch as TrainingBatch
+
 from .configs import FRAMES, KEYFRAME_SIZE, SR_SIZE
 from .diffusion import STEPS, cosine_alphas, linear_alphas, loss_weight, noised
 from .text import Captions
@@ -39,18 +41,10 @@ Encode = Callable[
 
 
 @dataclass(frozen=True)
-class Batch:
-    """What one training step needs: UNet inputs (B, C, F, H, W), the noise to predict and the
-    weight of each sample.
-    """
+class Batch(TrainingBatch):
+    """The engine's, of clips or of single frames."""
 
-    sample: Tensor
-    timesteps: Tensor
-    text: Tensor
-    labels: Tensor | None
-    noise: Tensor
-    weight: Tensor
-    still: bool  # single frames: the temporal layers are left out
+    still: bool = False  # single frames: the temporal layers are left out
     places: Tensor | None = None  # of single frames: which frame of a clip each is (B,)
 
 

@@ -8,16 +8,18 @@ minutes, saves its whole state and can be continued. Everything it writes lies i
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from show1_engine.bundled import WEIGHTS
 from show1_engine.checkpoints.read import read_weights
+from show1_engine.training.batch import denoising_loss
 from show1_engine.training.loop import annealed, load_state, warm_up
 
 from .batches import EXPERT_STEPS, MAKERS, Batch, LatentPool, latent_clips
@@ -60,6 +62,59 @@ KINDS = {
 }  # the twin trained on all timesteps, for the ablation
 
 
+class PhasedScenes:
+    """The synthetic world as `Data`, phase by phase. Its samples come out of one stream of random
+    numbers, as the bundled models were trained: their numbers only count them.
+
+    Args:
+        makers: kinds of batches by name.
+        counters: how far it is; they travel with the training's state.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        makers: dict[str, Callable[..., Batch]],
+        captions: Captions,
+        *,
+        source: Generator,
+        counters: dict[str, float],
+    ):
+        self.stage, self.makers, self.captions = stage, makers, captions
+        self.source, self.counters = source, counters
+
+    @property
+    def still(self) -> bool:
+        """Whether the current phase trains on single frames."""
+        return all(name.endswith("stills") for name, _ in self._phase().batches)
+
+    def next(self) -> range:
+        """The numbers of the next batch."""
+        self._go_on()
+        seen = int(self.counters["stills"] + self.counters["clips"])
+        return range(seen, seen + self._turn()[1])
+
+    def batch(self, numbers: range) -> Batch:
+        """Of the kind whose turn it is; what is drawn counts as seen."""
+        batch = self.makers[self._turn()[0]](len(numbers), self.source, self.captions)
+        self.counters["phase_step"] += 1
+        self.counters["stills" if batch.still else "clips"] += len(numbers)
+        return batch
+
+    def _phase(self) -> Phase:
+        return PHASES[self.stage][self.counters["phase"]]
+
+    def _turn(self) -> tuple[str, int]:
+        batches = self._phase().batches
+        return batches[self.counters["phase_step"] % len(batches)]
+
+    def _go_on(self) -> None:
+        """To the next phase where one has ended."""
+        until = self._phase().until
+        if until is not None and self.counters["phase_step"] >= until:
+            self.counters.update(phase=self.counters["phase"] + 1, phase_step=0)
+
+
 class Trainer(Run):
     """Training of one stage's network, from random numbers, the bundled weights, or where its
     folder's last run ended.
@@ -76,11 +131,11 @@ class Trainer(Run):
         self.stage = stage
         self.kind = KINDS.get(stage, stage)
         self.captions = Captions("clip" if self.kind == "latent_expert" else "t5")
-        self.makers = dict(MAKERS)
+        makers = dict(MAKERS)
         if self.kind == "latent_expert":
             codec = load_codec(vae or Path(folder).parent / "vae")
             steps = EXPERT_STEPS if stage == "latent_expert" else STEPS
-            self.makers["latent_clips"] = partial(
+            makers["latent_clips"] = partial(
                 latent_clips, pool=LatentPool(codec.encode), steps=steps
             )
         torch.manual_seed(seed)
@@ -92,6 +147,9 @@ class Trainer(Run):
             self.unet,
             generator=torch.Generator().manual_seed(seed),
             counters={"stills": 0, "clips": 0, "phase": 0, "phase_step": 0},
+        )
+        self.data = PhasedScenes(
+            stage, makers, self.captions, source=self.generator, counters=self.counters
         )
         if self.resume():
             return
@@ -108,40 +166,19 @@ class Trainer(Run):
                 self.stage,
                 self.unet,
                 self.captions,
-                still=self.still,
+                still=self.data.still,
                 sheet=self.folder / f"sheet-{self.counters['step']:06d}.png",
             )
         self.log(**scores, preview_seconds=round(time.monotonic() - began, 1))
 
-    @property
-    def still(self) -> bool:
-        """Whether the current phase trains on single frames."""
-        return all(
-            name.endswith("stills")
-            for name, _ in PHASES[self.stage][self.counters["phase"]].batches
-        )
-
     def loss(self, step: int) -> Tensor:
         """The loss of a batch of the kind whose turn it is; what is drawn counts as seen."""
-        phase = self._next_phase()
-        name, count = phase.batches[self.counters["phase_step"] % len(phase.batches)]
-        batch = self.makers[name](count, self.generator, self.captions)
-        self.counters["phase_step"] += 1
-        self.counters["stills" if batch.still else "clips"] += count
-        return batch_loss(self.unet, batch)
+        return batch_loss(self.unet, self.data.batch(self.data.next()))
 
     def rate(self, step: int, part: float) -> float:
         """Each phase has its own, and warms up anew."""
         warmed = warm_up(self.counters["phase_step"], WARM_UP)
         return PHASES[self.stage][self.counters["phase"]].learning_rate * warmed * annealed(part)
-
-    def _next_phase(self) -> Phase:
-        """The phase of the next step; counters go on to the next phase where one has ended."""
-        phases, index = PHASES[self.stage], self.counters["phase"]
-        until = phases[index].until
-        if until is not None and self.counters["phase_step"] >= until:
-            self.counters.update(phase=index + 1, phase_step=0)
-        return phases[self.counters["phase"]]
 
     def _start_from_bundled(self) -> None:
         """Begin with the bundled weights, in the stage's last phase: for a new run where no state
@@ -185,8 +222,5 @@ def batch_loss(unet: nn.Module, batch: Batch) -> Tensor:
         torch.autocast("cpu", dtype=torch.bfloat16),
         sdpa_kernel(SDPBackend.MATH),
     ):
-        predicted = unet(batch.sample, batch.timesteps, batch.text, batch.labels)[
-            :, : batch.noise.shape[1]
-        ]
-    errors = (predicted.float() - batch.noise).square().mean((1, 2, 3, 4))
-    return (errors * batch.weight).mean()
+        predicted = unet(batch.sample, batch.timesteps, batch.text, batch.labels)
+    return denoising_loss(predicted, batch)

@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..bundled import SETTINGS, TRAINING
+from ..bundled import SETTINGS, STAGE_TRAINING, TRAINING
 from ..checkpoints.registry import PUBLISHED
 from ..errors import printable
 from ..films import STRETCH
@@ -26,8 +26,13 @@ TABLES = {  # settings with a choice -> the table of what there is
     "preset": ("sampling.presets", "PRESETS"),
     "color_match": ("color", "METHODS"),
     "objective": ("training.objectives", "OBJECTIVES"),
-    "targets": ("lora.targets", "TARGETS"),
+    "targets": ("training.settings", "TRAIN_TARGETS"),
     "timesteps": ("training.settings", "TIMESTEPS"),
+    "train": ("training.settings", "TRAINED"),
+    "start": ("training.settings", "STARTS"),
+    "variance": ("training.settings", "VARIANCES"),
+    "decay": ("training.settings", "DECAYS"),
+    "precision": ("training.settings", "PRECISIONS"),
 }
 _METAVARS = {int: "N", float: "X", str: "NAME"}
 _PACK = Path(__file__).absolute().parents[2]
@@ -45,6 +50,123 @@ def generate(command: argparse.ArgumentParser) -> None:
     command.usage = "%(prog)s --prompt TEXT [--models DIR] [--out FILE] [options]"
     add = command.add_argument
     add("--prompt", metavar="TEXT", help="what is to be seen (this or --prompts is needed)")
+    _add_negatives(command)
+    _add_runtime(command)
+    _add_text_encoder(command)
+    add("--out", type=Path, metavar="FILE", help="mp4 of the last stage")
+    add("--save-stages", type=Path, metavar="DIR", help="mp4 and contact sheet of every stage")
+    add(
+        "--frames-out",
+        type=Path,
+        metavar="FILE",
+        help="float32 frames of every stage as .safetensors",
+    )
+    add(
+        "--prompts",
+        type=Path,
+        metavar="FILE",
+        help="prompts over time in place of --prompt, a line for each: '16: a blue square' from "
+        "keyframe 16 on, '8s: a blue square' from second 8",
+    )
+    _add_cascade(command)
+
+
+def batch(command: argparse.ArgumentParser) -> None:
+    command.usage = "%(prog)s JOBS DIR [--models DIR] [--workers N] [options]"
+    add = command.add_argument
+    add(
+        "jobs",
+        type=Path,
+        metavar="JOBS",
+        help=".txt with a prompt a line; .csv or .jsonl with prompt and, where wanted, id, seed, "
+        "negative_prompt, prompts (over time), settings of stages such as keyframes.cfg",
+    )
+    add(
+        "folder",
+        type=Path,
+        metavar="DIR",
+        help="folder for the clips; what is done there already is not made again",
+    )
+    _add_many(command)
+    _add_places(command)
+    _add_negatives(command)
+    _add_runtime(command, seed=False)
+    _add_text_encoder(command)
+    _add_cascade(command)
+
+
+def _add_many(command: argparse.ArgumentParser) -> None:
+    """What is made of the jobs."""
+    add = command.add_argument
+    add(
+        "--seeds",
+        default="0",
+        metavar="LIST",
+        help="seeds of every prompt that has none of its own, such as 0-9 or 0,3,5 (default: "
+        "%(default)s)",
+    )
+    add(
+        "--sweep",
+        action="append",
+        default=[],
+        metavar="STAGE.NAME=VALUES",
+        help="every clip with each of these values of a setting, such as keyframes.cfg=7,9; may be "
+        "given several times",
+    )
+    add(
+        "--names",
+        choices=declared.names("batch.jobs", "NAMES"),
+        default="id",
+        help="vbench: videos/PROMPT-INDEX.mp4, as VBench looks for them (default: %(default)s)",
+    )
+    add("--save-stages", action="store_true", help="mp4 and contact sheet of every stage")
+    add("--verify", action="store_true", help="read the clips that are there, not only their sizes")
+    add("--dry-run", action="store_true", help="print what is to be made, and make nothing")
+
+
+def _add_places(command: argparse.ArgumentParser) -> None:
+    """Where, and by how many, rows are worked on."""
+    add = command.add_argument
+    add(
+        "--shard",
+        default="1/1",
+        metavar="I/N",
+        help="make only every N-th clip, from the I-th on: for N processes that know nothing of "
+        "each other (default: %(default)s)",
+    )
+    add(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes with models of their own, by Ray on this machine or at --address (default: "
+        "this process alone; at --address as many as it has room for)",
+    )
+    add("--address", metavar="HOST:PORT", help="Ray cluster to work on")
+    add(
+        "--gpus",
+        type=float,
+        metavar="SHARE",
+        help="of a card that a worker of Ray takes (default: 1 where there are cards)",
+    )
+    add(
+        "--threads",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of torch, for each worker; other numbers give other frames on a CPU (default: "
+        "%(default)s)",
+    )
+    add(
+        "--attempts",
+        type=int,
+        default=3,
+        metavar="N",
+        help="how often a clip is begun whose worker dies of it (default: %(default)s)",
+    )
+
+
+def _add_negatives(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
     add(
         "--negative-prompt",
         default=NEGATIVE,
@@ -57,16 +179,11 @@ def generate(command: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="for the pixel stages (default: the empty prompt)",
     )
-    _add_runtime(command)
-    _add_text_encoder(command)
-    add("--out", type=Path, metavar="FILE", help="mp4 of the last stage")
-    add("--save-stages", type=Path, metavar="DIR", help="mp4 and contact sheet of every stage")
-    add(
-        "--frames-out",
-        type=Path,
-        metavar="FILE",
-        help="float32 frames of every stage as .safetensors",
-    )
+
+
+def _add_cascade(command: argparse.ArgumentParser) -> None:
+    """How the cascade is run, and every stage of it."""
+    add = command.add_argument
     _add_control(command)
     _add_lora(command, "--lora", "the keyframe model")
     _add_lora(command, "--pixel-sr-lora", "pixel super-resolution")
@@ -96,13 +213,6 @@ def generate(command: argparse.ArgumentParser) -> None:
 def _add_control(command: argparse.ArgumentParser) -> None:
     """What the keyframes are to follow besides the prompt."""
     add = command.add_argument
-    add(
-        "--prompts",
-        type=Path,
-        metavar="FILE",
-        help="prompts over time in place of --prompt, a line for each: '16: a blue square' from "
-        "keyframe 16 on, '8s: a blue square' from second 8",
-    )
     add(
         "--transition",
         type=int,
@@ -254,12 +364,70 @@ def convert(command: argparse.ArgumentParser) -> None:
     )
 
 
+def train_stage(command: argparse.ArgumentParser) -> None:
+    command.usage = "%(prog)s STAGE DATA RUN [--models DIR] [options]"
+    add = command.add_argument
+    add("stage", choices=declared.names("training.recipes", "RECIPES"), help="what is trained")
+    _add_data(command)
+    add(
+        "run",
+        type=Path,
+        help="folder for checkpoints, log and result; what lies there is gone on from",
+    )
+    _add_runtime(command, dtypes=False)
+    _add_text_encoder(command)
+    add(
+        "--encoded",
+        type=Path,
+        metavar="DIR",
+        help="what 'encode' wrote (default: captions are encoded into RUN/encoded)",
+    )
+    add(
+        "--sample-prompts",
+        type=Path,
+        metavar="FILE",
+        help="a prompt a line that keyframes are sampled of (default: held out captions)",
+    )
+    fields = declared.settings("training.settings", "StageTrainSettings")
+    _add_settings(_group(command, "training", STAGE_TRAINING), fields)
+
+
+def encode(command: argparse.ArgumentParser) -> None:
+    command.usage = "%(prog)s DATA INTO [--stage STAGE] [--models DIR] [options]"
+    add = command.add_argument
+    _add_data(command)
+    add("into", type=Path, help="folder to write, for --encoded of train-stage")
+    add(
+        "--stage",
+        choices=declared.names("training.recipes", "RECIPES"),
+        default="keyframes",
+        help="text as this stage reads it; for the expert latents too (default: %(default)s)",
+    )
+    _add_runtime(command, dtypes=False)
+    _add_text_encoder(command)
+    fields = declared.settings("training.settings", "StageTrainSettings")
+    chosen = {name: fields[name] for name in ("frames", "frame_rate", "sizes")}
+    _add_settings(_group(command, "latents", {}), chosen)
+
+
+def _add_data(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "data",
+        type=Path,
+        help="folder of videos with captions beside them (a.mp4, a.txt), with a metadata.jsonl or "
+        ".csv (file_name, text), or of .tar shards",
+    )
+
+
 COMMANDS = {  # name -> how its parser is filled, what it does
     "generate": (generate, "sample a video from a prompt"),
+    "batch": (batch, "sample many videos, on one machine or several"),
     "upscale": (upscale, "enlarge a video file four times (pixel super-resolution)"),
     "refine": (refine, "redraw a video file's detail (latent expert)"),
     "interpolate": (interpolate, "put new frames between every two of a video file"),
     "train": (train, "learn the motion of a video file as a LoRA"),
+    "train-stage": (train_stage, "train a stage on a folder of captioned videos"),
+    "encode": (encode, "encode a folder's captions, and latents, before a training"),
     "download": (download, "fetch published models"),
     "convert": (convert, "write a model folder as one .safetensors file"),
     "evaluate": (evaluation_arguments.fill, "measure clips as the paper measures them"),
@@ -298,7 +466,12 @@ def _add_files(
         _add_text_encoder(command)
 
 
-def _add_runtime(command: argparse.ArgumentParser, dtype: str = "fp16 on cuda") -> None:
+def _add_runtime(
+    command: argparse.ArgumentParser,
+    dtype: str = "fp16 on cuda",
+    dtypes: bool = True,
+    seed: bool = True,
+) -> None:
     """--models, --seed, --device, --dtype. `dtype`: what "auto" is, where not fp32."""
     add = command.add_argument
     add(
@@ -308,14 +481,15 @@ def _add_runtime(command: argparse.ArgumentParser, dtype: str = "fp16 on cuda") 
         help="folder with the models of the cascade, or 'micro', the bundled one (default: "
         "%(default)s)",
     )
-    add(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="N",
-        help="of all noise, from 0; the same seed, inputs and device give the same result "
-        "(default: %(default)s)",
-    )
+    if seed:
+        add(
+            "--seed",
+            type=int,
+            default=0,
+            metavar="N",
+            help="of all noise, from 0; the same seed, inputs and device give the same result "
+            "(default: %(default)s)",
+        )
     add(
         "--device",
         default="auto",
@@ -323,6 +497,8 @@ def _add_runtime(command: argparse.ArgumentParser, dtype: str = "fp16 on cuda") 
         help="cpu, cuda, cuda:1, mps ...; auto: cuda where there is one, else cpu (default: "
         "%(default)s)",
     )
+    if not dtypes:
+        return
     add(
         "--dtype",
         choices=["auto", "fp32", "fp16", "bf16"],

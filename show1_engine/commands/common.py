@@ -1,27 +1,24 @@
 """What the commands share when they run: the models, the device and the settings asked for."""
 
+from __future__ import annotations
+
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from ..bundled import SETTINGS, WEIGHTS
-from ..loading import DTYPES
-from ..runtime import PlainRuntime
+
+if TYPE_CHECKING:
+    from ..runtime import PlainRuntime
 
 BUNDLED = "micro"  # as --models names it
 
 
 def runtime(args: argparse.Namespace) -> PlainRuntime:
-    device = args.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = args.dtype
-    if dtype == "auto":
-        dtype = "fp16" if device.startswith("cuda") else "fp32"
-    return PlainRuntime(device, DTYPES[dtype])
+    from ..runtime import PlainRuntime, device_and_dtype
+
+    return PlainRuntime(*device_and_dtype(args.device, args.dtype))
 
 
 def models_folder(args: argparse.Namespace) -> Path:

@@ -3,7 +3,6 @@
 import argparse
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -14,7 +13,7 @@ from ..models.kinds import KEYFRAMES, PIXEL_SR
 from ..stages.given import GivenFrames, parsed_indices
 from ..stages.registry import STAGES, Stage
 from ..stages.settings import StageSettings
-from ..video import VideoReader, write_mp4, write_sheet
+from ..video import read_frames, write_mp4, write_sheet
 from .common import models_folder, runtime, settings
 from .terminal import Bar, say
 
@@ -38,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
         prompts=_lines(args.prompts),
         transition=args.transition,
         given=_given(args),
-        start=None if args.start_from is None else _frames(args.start_from),
+        start=None if args.start_from is None else read_frames(args.start_from),
     )
     _save(args, asked, _made(args, asked))
 
@@ -56,15 +55,9 @@ def _lines(path: Path | None) -> str:
 def _given(args: argparse.Namespace) -> GivenFrames | None:
     if args.given is None:
         return None
-    frames = _frames(args.given)
+    frames = read_frames(args.given)
     places = parsed_indices("--given-indices", args.given_indices, len(frames))
     return GivenFrames(frames, places, harmonise=args.harmonise)
-
-
-def _frames(path: Path) -> Tensor:
-    """All frames of a video file or picture."""
-    with VideoReader(path) as video:
-        return torch.stack(list(video))
 
 
 def _settings(args: argparse.Namespace, stage: Stage) -> StageSettings:

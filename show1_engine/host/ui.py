@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import printable
 from ..frames import small_sheet
+from ..pictures import curve
 from ..progress import Clock, duration
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,31 @@ class ComfyReport:
                 )
             self._told = True
             return None
+
+
+class TrainingReport(ComfyReport):
+    """A report() whose picture is the latest sample's strip with the curve of the losses below it;
+    shown with every sample, and every second without.
+    """
+
+    def __init__(self, losses: list[float]):
+        super().__init__()
+        self._losses, self._strip, self._drawn = losses, None, 0.0
+
+    def __call__(self, step: int, total: int, preview: Any = None) -> None:
+        due = time.monotonic() - self._drawn > 1 or step == total
+        super().__call__(step, total, self._picture_of(preview) if preview or due else None)
+
+    def _picture_of(self, preview: Any) -> Callable[[], Tensor]:
+        def drawn() -> Tensor:
+            self._drawn = time.monotonic()
+            if preview is not None:
+                self._strip = small_sheet(preview()).float() / 255
+            line = curve(self._losses, width=512 if self._strip is None else self._strip.shape[1])
+            parts = [line] if self._strip is None else [self._strip, line]
+            return torch.cat(parts)[None]
+
+        return drawn
 
 
 def show_text(text: str) -> None:

@@ -10,6 +10,7 @@ TARGETS = {  # name -> parts of a temporal transformer's block
     "attention": ("attn1", "attn2"),  # the paper's: temporal attention alone
     "attention_and_ff": ("attn1", "attn2", "ff"),  # MotionDirector's
 }
+WHOLE = "attention_whole"  # of training: attention's weights themselves, without a rank
 _TEMPORAL = re.compile(r"(^|\.)(temp_attentions\.\d+|transformer_in)\.")
 
 

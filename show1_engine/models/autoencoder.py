@@ -80,6 +80,18 @@ class VaeCodec:
         """A sample of the posterior. All frames' noise is drawn at once, whatever is encoded at a
         time.
         """
+        posterior = self._posterior(pixels, frames)
+        noise = randn(posterior.mean.shape, source, posterior.mean.device)
+        latents = posterior.mean + posterior.std * noise
+        return rearrange(latents * self._scaling, "f c h w -> 1 c f h w")
+
+    @torch.no_grad()
+    def posterior(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Scaled mean and deviation (F, 4, H / factor, W / factor) of frames (1, 3, F, H, W)."""
+        found = self._posterior(lambda part: pixels[:, :, part], pixels.shape[2])
+        return found.mean * self._scaling, found.std * self._scaling
+
+    def _posterior(self, pixels: PixelsOf, frames: int) -> Any:
         from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
         device, share = self._load(*pixels(slice(0, 1)).shape[-2:])
@@ -87,9 +99,7 @@ class VaeCodec:
         for part in chunks(frames, share.frames):
             images = rearrange(pixels(part), "1 c f h w -> f c h w").to(device, self._vae.dtype)
             moments.append(_sharing(self._encoded, images, share).float())
-        posterior = DiagonalGaussianDistribution(torch.cat(moments))
-        latents = posterior.mean + posterior.std * randn(posterior.mean.shape, source, device)
-        return rearrange(latents * self._scaling, "f c h w -> 1 c f h w")
+        return DiagonalGaussianDistribution(torch.cat(moments))
 
     def decode(self, latents: Tensor) -> Iterator[tuple[slice, Tensor]]:
         device, share = self._load(*(side * self.factor for side in latents.shape[-2:]))

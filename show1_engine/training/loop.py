@@ -4,7 +4,7 @@ average of what learns, a state to go on from. Its owner draws batches and says 
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,11 @@ from torch import Generator, Tensor, nn
 from ..errors import CheckpointError, DivergedError
 
 Parameters = dict[str, nn.Parameter]
-Loss = Callable[[int], Tensor]  # number of the step, from 1 -> a scalar
+# Number of the step, from 1 -> a scalar, or those of the parts of its batch one after another.
+Loss = Callable[[int], Tensor | Iterable[Tensor]]
 Rate = Callable[[int, float], float]  # number of the step, share of the run behind it, 0 to 1
 Reported = Callable[[float, float], None]  # loss of the step, share of the run behind its start
+Mean = Callable[[Tensor], Tensor]  # values of one process -> their means over all processes
 
 
 def warm_up(step: int, steps: int) -> float:
@@ -31,20 +33,43 @@ def annealed(part: float) -> float:
     return 1 - part
 
 
-def descend(optimiser: torch.optim.Optimizer, loss: Tensor, rate: float, clip: float) -> bool:
-    """One step at a learning rate, with each group's gradient cut to the length `clip`; False, and
-    nothing changed, if the loss or its slope is not finite.
+def alone(values: Tensor) -> Tensor:
+    """The means over all processes where there is one."""
+    return values
+
+
+def slope(optimiser: torch.optim.Optimizer, loss: Tensor | Iterable[Tensor]) -> Tensor:
+    """Gradients of a loss, or of the sum of several, each of which is let go before the next is
+    made; returns that sum.
     """
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    steepness = [loss.detach()]
+    total = None
+    for part in [loss] if isinstance(loss, Tensor) else loss:
+        part.backward()
+        total = part.detach() if total is None else total + part.detach()
+    return total
+
+
+def descend(
+    optimiser: torch.optim.Optimizer,
+    loss: Tensor | Iterable[Tensor],
+    rate: float,
+    clip: float,
+    mean: Mean = alone,
+) -> Tensor | None:
+    """One step at a learning rate, with each group's gradient cut to the length `clip`: the loss
+    and the lengths. None, and nothing changed, if the loss or its slope is not finite, in any of
+    several processes.
+    """
+    steepness = [slope(optimiser, loss)]
     for group in optimiser.param_groups:
         group["lr"] = rate
         steepness.append(nn.utils.clip_grad_norm_(group["params"], clip))
-    if not bool(torch.stack(steepness).isfinite().all()):
-        return False
+    found = mean(torch.stack(steepness))
+    if not bool(found.isfinite().all()):
+        return None
     optimiser.step()
-    return True
+    return found
 
 
 class WeightAverage:
@@ -112,6 +137,7 @@ class TrainingLoop:
         source: random numbers that the owner draws batches and noise from.
         clip: longest gradient.
         counters: what the owner counts beside "step" and "seconds".
+        mean: of losses over the processes that train together.
     """
 
     def __init__(
@@ -123,9 +149,10 @@ class TrainingLoop:
         source: Generator,
         clip: float = 1.0,
         counters: dict[str, float] | None = None,
+        mean: Mean = alone,
     ):
         self.name, self.optimiser, self.average = name, optimiser, average
-        self.source, self.clip = source, clip
+        self.source, self.clip, self.mean, self.length = source, clip, mean, 0.0
         self.counters: dict[str, float] = {"step": 0, "seconds": 0.0, **(counters or {})}
 
     def run(self, loss: Loss, rate: Rate, budget: Budget, report: Reported) -> None:
@@ -146,11 +173,13 @@ class TrainingLoop:
         """One step, and its loss; see `run`."""
         step = int(self.counters["step"]) + 1
         found = loss(step)
-        if not descend(self.optimiser, found, rate(step, part), clip=self.clip):
+        taken = descend(self.optimiser, found, rate(step, part), clip=self.clip, mean=self.mean)
+        if taken is None:
             raise DivergedError(self.name, step)
         self.average.update(step)
         self.counters["step"] = step
-        return float(found.detach())
+        self.length = float(taken[1])
+        return float(taken[0])
 
     def state(self) -> dict[str, Any]:
         """Weights, their average, the optimiser's moments by the names of the parameters (its own

@@ -1,6 +1,7 @@
 """Training of a motion LoRA on one clip (paper, section 3.7)."""
 
 import math
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 import torch
@@ -9,11 +10,12 @@ from torch import Tensor
 
 from ..errors import DivergedError, InputError, ModelKindError, ResultError, number_within, one_of
 from ..frames import checked, resize_bilinear
-from ..lora.merging import MotionLora
-from ..lora.targets import TARGETS, spatial_layers, temporal_layers
+from ..lora.merging import MotionLora, Replacement
+from ..lora.targets import WHOLE, spatial_layers, temporal_layers
 from ..models.bundle import Show1Model
 from ..models.compiled import uncompiled
 from ..models.kinds import DESCRIPTION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
+from ..models.patches import LowRank, Patches
 from ..models.unet import TextStates
 from ..noise import generator, randn
 from ..progress import Preview, Report, announce, gigabytes, silent
@@ -26,7 +28,7 @@ from .loop import Budget, TrainingLoop, descend, warm_up
 from .network import checkpointed, precision, thaw
 from .noise_levels import draw_low_resolution_levels, draw_timesteps, loss_weights
 from .objectives import OBJECTIVES
-from .settings import STAGE, TIMESTEPS, TrainSettings
+from .settings import STAGE, TIMESTEPS, TRAIN_TARGETS, TrainSettings
 
 _DEFAULTS = TrainSettings()
 _EXPERT_STEPS = 900  # the latent expert never saw noisier latents
@@ -44,10 +46,12 @@ class MotionTraining:
 
     Args:
         model: a keyframe model or the latent expert; pixel super-resolution for a texture.
-        images: the clip, (F, H, W, C) in [0, 1], any length and size.
-        positive: text states (1, tokens, width) of what is to be seen, without the motion.
+        images: the clip, (F, H, W, C) in [0, 1], any length and size; or several.
+        positive: text states (1, tokens, width) of what is to be seen, without the motion; of
+            several clips one for all, or one for each.
         sample: text states of a prompt to sample now and then, and of the empty prompt.
         empty: text states of the empty prompt, which recoloured clips are seen with.
+        begin: a LoRA to go on from.
 
     Raises:
         InputError, ModelKindError: a value, or a model without a trainable motion.
@@ -56,11 +60,12 @@ class MotionTraining:
     def __init__(
         self,
         model: Show1Model,
-        images: Tensor,
-        positive: Tensor,
+        images: Tensor | Sequence[Tensor],
+        positive: Tensor | Sequence[Tensor],
         settings: TrainSettings = _DEFAULTS,
         sample: tuple[Tensor, Tensor] | None = None,
         empty: Tensor | None = None,
+        begin: MotionLora | None = None,
     ):
         _check(model, settings)
         if settings.recolour and empty is None:
@@ -68,17 +73,27 @@ class MotionTraining:
                 f"{STAGE}: 'recolour' is {settings.recolour}, which needs the empty prompt; take "
                 "'positive' from Show1TextEncode, which brings it along, or set 'recolour' to 0"
             )
-        images = checked(STAGE, "images", images)
-        for states in (positive, empty):
+        clips = [images] if isinstance(images, Tensor) or images is None else list(images)
+        clips = [checked(STAGE, "images", clip) for clip in clips]
+        prompts = [positive] if isinstance(positive, Tensor) else list(positive)
+        if not clips or len(prompts) not in (1, len(clips)):
+            raise InputError(
+                f"{STAGE}: there are {len(clips)} clips and {len(prompts)} prompts; give one "
+                "prompt for all, or one for each"
+            )
+        for states in (*prompts, empty):
             if states is not None:
                 model.text(STAGE, "positive", states, device=torch.device("cpu"))
+        self._begin = _gone_on(begin, settings)
         self.model, self.settings, self.sample = model, settings, sample
         self.losses: list[float] = []
         self.stopped = ""  # why it ended before its time
         # The host runs nodes in inference mode, whose tensors cannot be trained with.
         with torch.inference_mode(False), torch.no_grad():
-            self._texts = [states.clone() for states in (positive, empty) if states is not None]
-            self._images = training_frames(model, images.clone(), settings)
+            # A prompt for every clip, then the empty one.
+            each = prompts * len(clips) if len(prompts) == 1 else prompts
+            self._texts = [states.clone() for states in (*each, empty) if states is not None]
+            self._images = [training_frames(model, clip.clone(), settings) for clip in clips]
             self._source = generator(settings.seed)
         self._temporal: Adapters | None = None
 
@@ -126,20 +141,21 @@ class MotionTraining:
         s, model = self.settings, self.model
         stack.enter_context(uncompiled(model.network))
         with torch.no_grad():
-            clip = encoded(model, self._images, self._source)
-        window = min(s.window, clip.shape[2])
-        memory = step_bytes(model, s, window, *clip.shape[-2:])
+            clips = [encoded(model, images, self._source) for images in self._images]
+        memory = max(step_bytes(model, s, self._window(x), *x.shape[-2:]) for x in clips)
+        clip, more = clips[0], f" and of {len(clips) - 1} more clips" if len(clips) > 1 else ""
         announce(
             report,
             STAGE,
-            f"{s.steps} steps on windows of {window} of {clip.shape[2]} frames, {clip.shape[-1]}x"
-            f"{clip.shape[-2]}, about {gigabytes(memory)} beside the weights",
+            f"{s.steps} steps on windows of {self._window(clip)} of {clip.shape[2]} frames, "
+            f"{clip.shape[-1]}x{clip.shape[-2]}{more}, about {gigabytes(memory)} beside the "
+            "weights",
         )
         device = model.unet.load(memory)
         thaw(model.network)
-        self._place, self._window = device, window
+        self._place = device
         self._dtype, self._autocast = precision(model.unet, device, s.mixed_precision)
-        self._clip = clip.to(device)
+        self._clips = [clip.to(device) for clip in clips]
         with torch.no_grad(), self._cast():
             words = (
                 model.text(STAGE, "positive", states, device).to(self._dtype)
@@ -159,8 +175,10 @@ class MotionTraining:
     def _attach(self, stack: ExitStack) -> TrainingLoop:
         """Sets adapters beside the network's layers, and a loop that trains the temporal ones."""
         s, network = self.settings, self.model.network
-        layers = temporal_layers(network, s.targets)
-        self._temporal = Adapters(layers, s.rank, self._source, device=self._place)
+        whole = s.targets == WHOLE
+        layers = temporal_layers(network, "attention" if whole else s.targets)
+        rank = 0 if whole else s.rank
+        self._temporal = Adapters(layers, rank, self._source, device=self._place, begin=self._begin)
         loop = TrainingLoop(
             STAGE,
             _optimiser(self._temporal, s.learning_rate),
@@ -182,9 +200,10 @@ class MotionTraining:
 
     def _step_loss(self, step: int) -> Tensor:
         """The temporal path's loss; the spatial one has learned its own step when this returns."""
-        clip, words = self._draw_window(), self._words[0]
+        which = self._draw_clip()
+        clip, words = self._draw_window(self._clips[which]), self._words[which]
         if self.settings.recolour and self._chance() < self.settings.recolour:
-            clip, words = recoloured(clip, self._source), self._words[1]
+            clip, words = recoloured(clip, self._source), self._words[-1]
         if self._spatial is not None:
             self._learn_looks(clip, words, step)
             self._spatial.active, self._spatial.learning = self._chance() >= _SPATIAL_DROP, False
@@ -197,7 +216,8 @@ class MotionTraining:
         frame = int(torch.randint(clip.shape[2], (), generator=self._source))
         self._temporal.active, self._spatial.active, self._spatial.learning = False, True, True
         loss = self._loss(clip[:, :, frame : frame + 1], words, "plain")
-        if not descend(self._spatial_optimiser, loss, self._rate(step), clip=_CLIP_NORM):
+        rate = self._rate(step)
+        if descend(self._spatial_optimiser, loss, rate, clip=_CLIP_NORM) is None:
             raise DivergedError(STAGE, step)
         self._temporal.active = True
 
@@ -231,10 +251,19 @@ class MotionTraining:
     def _cast(self) -> torch.autocast:
         return torch.autocast(self._place.type, torch.bfloat16, enabled=self._autocast)
 
-    def _draw_window(self) -> Tensor:
-        room = self._clip.shape[2] - self._window + 1
-        starts = torch.randint(room, (self.settings.batch_size,), generator=self._source).tolist()
-        return torch.cat([self._clip[:, :, start : start + self._window] for start in starts])
+    def _window(self, clip: Tensor) -> int:
+        return min(self.settings.window, clip.shape[2])
+
+    def _draw_clip(self) -> int:
+        """Of a lone one nothing is drawn."""
+        count = len(self._clips)
+        return int(torch.randint(count, (), generator=self._source)) if count > 1 else 0
+
+    def _draw_window(self, clip: Tensor) -> Tensor:
+        window = self._window(clip)
+        room, count = clip.shape[2] - window + 1, self.settings.batch_size
+        starts = torch.randint(room, (count,), generator=self._source).tolist()
+        return torch.cat([clip[:, :, start : start + window] for start in starts])
 
     def _draw_timesteps(self, clip: Tensor) -> Tensor:
         limit = _EXPERT_STEPS if self.model.kind == LATENT_EXPERT else len(self._alphas)
@@ -255,16 +284,35 @@ class MotionTraining:
         """A clip of the sample prompt as the model makes it now."""
         if self._spatial is not None:
             self._spatial.active = False
-        height, width = self._clip.shape[-2:]
+        clip = self._clips[0]
+        height, width = clip.shape[-2:]
         settings = KeyframeSettings(
             width=width,
             height=height,
-            num_frames=self._window,
+            num_frames=self._window(clip),
             steps=_SAMPLE_STEPS,
             cfg=_SAMPLE_CFG,
             seed=self.settings.seed,
         )
         return keyframes(self.model, *self.sample, settings).clamp(0, 1)
+
+
+def _gone_on(lora: MotionLora | None, s: TrainSettings) -> Patches:
+    """The changes of a LoRA that training goes on from. InputError where pairs cannot be made of
+    them.
+    """
+    changes = {} if lora is None else lora.changes
+    whole = [key for key, change in changes.items() if not isinstance(change, LowRank)]
+    replaced = [key for key in whole if isinstance(changes[key], Replacement)]
+    if replaced or (whole and s.targets != WHOLE):
+        raise InputError(
+            f"{STAGE}: 'lora' changes {len(whole)} layers as a whole, such as {whole[0]}, which no "
+            f"low-rank pair goes on from; set 'targets' to {WHOLE}, or give a LoRA"
+            if not replaced
+            else f"{STAGE}: 'lora' replaces {len(replaced)} weights, such as {replaced[0]}, which "
+            "training does not go on from; give a LoRA of Show1TrainMotionLoRA"
+        )
+    return changes
 
 
 def _check(model: Show1Model, s: TrainSettings) -> None:
@@ -277,7 +325,7 @@ def _check(model: Show1Model, s: TrainSettings) -> None:
     for name, value, allowed in (
         ("objective", s.objective, OBJECTIVES),
         ("timesteps", s.timesteps, TIMESTEPS),
-        ("targets", s.targets, TARGETS),
+        ("targets", s.targets, TRAIN_TARGETS),
     ):
         one_of(f"{STAGE}: {name}", value, allowed)
     for name in ("steps", "rank", "batch_size", "window", "frame_step"):

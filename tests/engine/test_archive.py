@@ -39,6 +39,14 @@ WORKING = {
         "--out",
         "out.mp4",
     ],
+    "batch": [
+        "{folder}/prompts.txt",
+        "{folder}/clips",
+        "--until",
+        "keyframes",
+        "--keyframes-steps",
+        "2",
+    ],
     "upscale": ["clip.mp4", "large.mp4", "--steps", "2"],
     "interpolate": ["clip.mp4", "smooth.mp4", "--steps", "2"],
     "train": [
@@ -54,6 +62,18 @@ WORKING = {
     "download": ["--list"],
     "convert": ["{pack}/show1_engine/weights/show-1-interpolation", "one.safetensors"],
     "evaluate": ["weights"],
+    "encode": ["{folder}", "{folder}/encoded"],
+    "train-stage": [
+        "keyframes",
+        "{folder}",
+        "{folder}/run",
+        "--steps",
+        "1",
+        "--frames",
+        "2",
+        "--train",
+        "all",
+    ],
 }
 REPOSITORY_ONLY = {
     "bench": [],
@@ -72,7 +92,9 @@ def run(archive: Path, folder: Path, *arguments: str) -> subprocess.CompletedPro
         str(folder / word) if word.endswith((".mp4", ".safetensors")) else word
         for word in arguments
     ]
-    words = [word.replace("{pack}", str(archive)) for word in words]
+    places = {"{pack}": archive, "{folder}": folder}
+    for name, place in places.items():
+        words = [word.replace(name, str(place)) for word in words]
     return subprocess.run(
         [sys.executable, "-m", "show1_engine", *words], cwd=archive, capture_output=True, text=True
     )
@@ -129,6 +151,8 @@ def test_no_more_than_is_needed(pack):
         "locales",
         "nodes",
         "pyproject.toml",
+        "requirements-scale.txt",
+        "requirements-train.txt",
         "requirements.txt",
         "show1_engine",
         "subgraphs",
@@ -164,7 +188,7 @@ def test_sources_are_plain_ascii(pack):
 
 
 def test_every_command_is_accounted_for():
-    commands = set(re.findall(r"^(\w+)  +", command_line.__doc__, re.MULTILINE))
+    commands = set(re.findall(r"^([\w-]+)  +", command_line.__doc__, re.MULTILINE))
     assert commands == WORKING.keys() | REPOSITORY_ONLY.keys()
     assert commands == COMMANDS.keys() | PACKAGES.keys()
 
@@ -172,6 +196,8 @@ def test_every_command_is_accounted_for():
 @pytest.mark.parametrize("command", WORKING)
 def test_commands_work_from_it(archive, tmp_path, command):
     write_mp4(tmp_path / "clip.mp4", torch.rand(3, 16, 16, 3), 4.0)
+    for name in ("clip", "prompts"):
+        (tmp_path / f"{name}.txt").write_text("a red circle\n")
     done = run(archive, tmp_path, command, *WORKING[command])
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Traceback" not in done.stderr

@@ -29,6 +29,7 @@ SETTINGS = [
     ("stages.pixel_sr", "PixelSRSettings"),
     ("stages.latent_expert_sr", "LatentExpertSettings"),
     TRAINING,
+    ("training.settings", "StageTrainSettings"),
 ]
 NAME_TABLES = [*TABLES.values(), ("lora.formats", "SPELLINGS")]
 DEFAULT = "(default: "
@@ -149,7 +150,7 @@ def test_a_wrong_value_is_one_line(arguments, capsys):
 
 @pytest.mark.parametrize(
     ("option", "table"),
-    [("objective", "OBJECTIVES"), ("targets", "TARGETS"), ("timesteps", "TIMESTEPS")],
+    [("objective", "OBJECTIVES"), ("targets", "TRAIN_TARGETS"), ("timesteps", "TIMESTEPS")],
 )
 def test_a_wrong_choice_names_all_there_are(option, table, capsys):
     with pytest.raises(SystemExit):

@@ -35,22 +35,32 @@ def cascade(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(comfyui, cascade, tmp_path_factory) -> Server:
-    """One server for all tests on a base directory of its own, with the pack and the tests' frame
-    nodes in it.
+def new_base(cascade, tmp_path_factory):
+    """A function that makes a base directory with the pack, the tests' frame nodes and the tiny
+    cascade in it.
     """
-    base = tmp_path_factory.mktemp("comfyui")
-    for folder in BASE_FOLDERS:
-        (base / folder).mkdir()
-    link_pack(base / "custom_nodes")
-    (base / "custom_nodes" / "frames_pack").symlink_to(HERE / "frames_pack")
-    (base / "models" / "show1").mkdir()
-    for model in cascade.iterdir():
-        (base / "models" / "show1" / model.name).symlink_to(model)
-    settings = base / "user" / "default" / "comfy.settings.json"
-    settings.parent.mkdir()
-    settings.write_text(json.dumps({"Comfy.TutorialCompleted": True}))
-    with Server(comfyui, base=base, args=("--cpu", "--disable-api-nodes")) as server:
+
+    def new_base(name: str) -> Path:
+        base = tmp_path_factory.mktemp(name)
+        for folder in BASE_FOLDERS:
+            (base / folder).mkdir()
+        link_pack(base / "custom_nodes")
+        (base / "custom_nodes" / "frames_pack").symlink_to(HERE / "frames_pack")
+        (base / "models" / "show1").mkdir()
+        for model in cascade.iterdir():
+            (base / "models" / "show1" / model.name).symlink_to(model)
+        settings = base / "user" / "default" / "comfy.settings.json"
+        settings.parent.mkdir()
+        settings.write_text(json.dumps({"Comfy.TutorialCompleted": True}))
+        return base
+
+    return new_base
+
+
+@pytest.fixture(scope="session")
+def server(comfyui, new_base) -> Server:
+    """One server for all tests on a base directory of its own."""
+    with Server(comfyui, base=new_base("comfyui"), args=("--cpu", "--disable-api-nodes")) as server:
         yield server
 
 

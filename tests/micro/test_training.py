@@ -208,7 +208,7 @@ def test_a_new_run_goes_on_from_the_bundled_weights(stage, tmp_path):
     trainer = Trainer(stage, tmp_path, bundled=True)
     fresh = Trainer(stage, tmp_path)
     assert any(not torch.equal(value, fresh.mean[key]) for key, value in trainer.mean.items())
-    batch = trainer.makers[f"{'keyframe' if stage == 'keyframes' else stage}_clips"](
+    batch = trainer.data.makers[f"{'keyframe' if stage == 'keyframes' else stage}_clips"](
         2, generator(1), trainer.captions
     )
     with torch.no_grad():

@@ -1,0 +1,114 @@
+"""What learns in a stage's network, in which precision, and its loss."""
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..lora.targets import temporal_layers
+from ..models.kinds import INTERPOLATION
+from ..models.layers import TemporalConv, TemporalTransformer
+from ..models.unet import UNet
+from .adapters import Adapters
+from .batch import Batch, denoising_loss
+from .loop import Parameters
+from .order import seeded
+from .settings import StageTrainSettings
+from .variance import variance_loss
+
+
+class Learner(nn.Module):
+    """A network of which a part learns: that part in float32, the matrices of the rest in bfloat16
+    where that is what it computes in. Called with a batch it gives the loss.
+
+    Args:
+        kind: of the model (models.kinds).
+        alphas: the cumulated alphas of the schedule it is trained on, (T,).
+
+    Raises:
+        InputError: there is nothing to learn in this network as it is asked for.
+    """
+
+    def __init__(
+        self,
+        network: UNet,
+        kind: str,
+        s: StageTrainSettings,
+        *,
+        alphas: Tensor,
+        device: torch.device,
+    ):
+        super().__init__()
+        self.network, self.s = network, s
+        self.bf16 = s.precision == "bf16" or (s.precision == "auto" and device.type == "cuda")
+        self.adapters: Adapters | None = None
+        names = learned_names(network, kind, s)
+        network.requires_grad_(False)
+        for name, value in network.named_parameters():
+            if name not in names and self.bf16 and value.ndim > 1:
+                value.data = value.data.to(torch.bfloat16)
+        network.to(device)
+        self.learned: Parameters = {
+            name: value.requires_grad_(True)
+            for name, value in network.named_parameters()
+            if name in names
+        }
+        for module in network.modules():
+            if isinstance(module, nn.GroupNorm) and module.weight.requires_grad:
+                module.register_forward_pre_hook(_with_slope)
+        if s.train == "lora":
+            layers, source = temporal_layers(network, s.targets), seeded(s.seed, "lora")
+            self.adapters = Adapters(layers, s.rank, source, device=device)
+            self.learned |= self.adapters.parameters
+            # What is wrapped for several processes has to hold all that learns.
+            self.pairs = nn.ParameterList(self.adapters.parameters.values())
+        if not self.learned:
+            raise InputError(
+                f"this model has no temporal layers, which 'train' {s.train} would train; train all"
+            )
+        self._alphas = alphas.to(device) if s.variance == "trained" else None
+
+    def cast(self, device: torch.device) -> torch.autocast:
+        """What it computes in, as a context."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.bf16)
+
+    def forward(self, batch: Batch) -> Tensor:
+        with self.cast(batch.sample.device):
+            predicted = self.network(batch.sample, batch.timesteps, batch.text, batch.labels)
+        loss = denoising_loss(predicted, batch)
+        if self._alphas is None:
+            return loss
+        return loss + variance_loss(predicted.float(), batch, self._alphas)
+
+
+def _with_slope(norm: nn.GroupNorm, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    """An input whose gradient is asked for. Torch ends the process where a group norm of
+    channels-last numbers is asked for its weights' gradient alone, as behind frozen layers.
+    """
+    if not torch.is_grad_enabled() or inputs[0].requires_grad:
+        return None
+    return (inputs[0].detach().requires_grad_(), *inputs[1:])
+
+
+def learned_names(network: UNet, kind: str, s: StageTrainSettings) -> set[str]:
+    """The network's own parameters that are trained; none with LoRA."""
+    if s.train == "all":
+        return {name for name, _ in network.named_parameters()}
+    if s.train == "lora":
+        return set()
+    temporal = [
+        f"{name}."
+        for name, module in network.named_modules()
+        if isinstance(module, (TemporalConv, TemporalTransformer))
+    ]
+    if s.train == "temporal-attention":
+        temporal = [f"{name}." for name in temporal_layers(network, s.targets)]
+    wanted = temporal
+    if temporal and kind == INTERPOLATION and s.train == "temporal":
+        wanted = [*wanted, "conv_in."]  # its condition's channels are new (section 3.3)
+    if temporal and s.variance == "trained":
+        wanted = [*wanted, "conv_out."]
+    return (
+        {n for n, _ in network.named_parameters() if n.startswith(tuple(wanted))}
+        if wanted
+        else set()
+    )
