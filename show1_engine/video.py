@@ -1,7 +1,7 @@
 """Video files (PyAV), frame by frame, and pictures."""
 
 import os
-import socket
+import platform
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from fractions import Fraction
@@ -160,7 +160,7 @@ class VideoWriter:
     ):
         self._path = path
         # Two processes may write the same file, each whole: the later one stands.
-        name = f".{path.name}.{socket.gethostname()[:32]}-{os.getpid()}.part"
+        name = f".{path.name}.{platform.node()[:32]}-{os.getpid()}.part"
         self._partial = path.with_name(name)
         self._rate = Fraction(rate).limit_denominator(1001)
         self._tick = None if ticks is None else Fraction(1, ticks)

@@ -3,7 +3,7 @@
 import heapq
 import logging
 import os
-import socket
+import platform
 from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
@@ -34,7 +34,7 @@ def join(
     """
     import av
 
-    name = f".{target.name}.{socket.gethostname()[:32]}-{os.getpid()}.part"
+    name = f".{target.name}.{platform.node()[:32]}-{os.getpid()}.part"
     partial = target.with_name(name)
     try:
         with ExitStack() as stack:

@@ -48,6 +48,7 @@ WORKING = {
         "2",
     ],
     "upscale": ["clip.mp4", "large.mp4", "--steps", "2"],
+    "refine": ["clip.mp4", "fine.mp4", "--steps", "2"],
     "interpolate": ["clip.mp4", "smooth.mp4", "--steps", "2"],
     "train": [
         "clip.mp4",
