@@ -30,6 +30,11 @@ def device_and_dtype(device: str, dtype: str) -> tuple[str, torch.dtype]:
     return device, _DTYPES[dtype]
 
 
+def device_name(device: torch.device) -> str:
+    """What numbers depend on: the kind of device, with the model of a card."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 class PlainHandle:
     castable = False
     patcher = None

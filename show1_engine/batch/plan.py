@@ -20,7 +20,7 @@ PLAN, PLACE = "plan.json", "place.json"
 _ENDS = 2**20  # bytes at either end of a large file that its digest is made of
 _WHOLE = 64 * 2**20  # bytes up to which all of a file is
 # What frames do not come from.
-_ELSEWHERE = ("__main__.py", "batch", "commands", "films", "host", "training", "evaluation")
+_ELSEWHERE = ("__main__.py", "batch", "commands", "host", "training", "evaluation")
 
 Fields = dict[str, Any]
 

@@ -19,7 +19,7 @@ from ..models.kinds import KEYFRAMES, LATENT_EXPERT
 from ..models.text import CLIP, T5
 from ..out_of_memory import free_cached, is_out_of_memory
 from ..progress import Report, silent
-from ..runtime import PlainRuntime, device_and_dtype
+from ..runtime import PlainRuntime, device_and_dtype, device_name
 from ..stages.given import GivenFrames, parsed_indices
 from ..stages.registry import STAGES
 from ..video import read_frames, write_mp4, write_sheet
@@ -142,7 +142,7 @@ class _Cascade:
         self._models = Path(asked["models"])
         text_encoder = asked["text_encoder"] and Path(asked["text_encoder"])
         runtime = PlainRuntime(*device_and_dtype(asked["device"], self.values["dtype"]))
-        self.device = _name(runtime.device)
+        self.device = device_name(runtime.device)
         loras = {
             _BY_OPTION[stage]: [(Path(path), strength) for path, strength in given]
             for stage, given in asked["loras"].items()
@@ -195,11 +195,6 @@ class _Cascade:
 def frames_digest(images: Tensor) -> str:
     """The SHA-256 of frames as float32, before they are encoded."""
     return sha256(images.float().contiguous().cpu().numpy()).hexdigest()
-
-
-def _name(device: torch.device) -> str:
-    """What numbers depend on: the kind of device, with the model of a card."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _digests(models: Path, kinds: list[str], text_encoder: Path | None) -> dict[str, Any]:

@@ -87,6 +87,22 @@ def batch(command: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder for the clips; what is done there already is not made again",
     )
+    _add_batch(command)
+
+
+def run_of_clips(command: argparse.ArgumentParser) -> None:
+    command.usage = "%(prog)s RUN [--models DIR] [--workers N] [options]"
+    command.add_argument(
+        "folder",
+        type=Path,
+        metavar="RUN",
+        help="what 'prompts' wrote; its clips are made here, as 'batch' makes them",
+    )
+    _add_batch(command)
+
+
+def _add_batch(command: argparse.ArgumentParser) -> None:
+    """All of a batch but its jobs and folder."""
     _add_many(command)
     _add_places(command)
     _add_negatives(command)
@@ -134,6 +150,19 @@ def _add_places(command: argparse.ArgumentParser) -> None:
         help="make only every N-th clip, from the I-th on: for N processes that know nothing of "
         "each other (default: %(default)s)",
     )
+    _add_workers(command, threads=1)
+    add(
+        "--attempts",
+        type=int,
+        default=3,
+        metavar="N",
+        help="how often a clip is begun whose worker dies of it (default: %(default)s)",
+    )
+
+
+def _add_workers(command: argparse.ArgumentParser, threads: int | None = None) -> None:
+    """Processes that share the work, and what each takes."""
+    add = command.add_argument
     add(
         "--workers",
         type=int,
@@ -151,17 +180,10 @@ def _add_places(command: argparse.ArgumentParser) -> None:
     add(
         "--threads",
         type=int,
-        default=1,
+        default=threads,
         metavar="N",
         help="of torch, for each worker; other numbers give other frames on a CPU (default: "
-        "%(default)s)",
-    )
-    add(
-        "--attempts",
-        type=int,
-        default=3,
-        metavar="N",
-        help="how often a clip is begun whose worker dies of it (default: %(default)s)",
+        + (f"{threads})" if threads else "torch's own; 1 with workers)"),
     )
 
 
@@ -461,6 +483,7 @@ def _add_files(
         help="frames of the result that are made together where a shot is longer, from 8: more "
         "need more memory (default: %(default)s)",
     )
+    _add_workers(command)
     _add_runtime(command)
     if text_encoder:
         _add_text_encoder(command)

@@ -14,18 +14,25 @@ from ..batch.commit import Clips
 from ..batch.jobs import Row
 from ..batch.plan import PLAN
 from ..bundled import SETTINGS
-from ..errors import InputError, number_within, whole_within
+from ..errors import InputError, whole_within
 from . import declared
-from .common import BUNDLED, models_folder
+from .common import (
+    BUNDLED,
+    MOST_WORKERS,
+    check_workers,
+    models_folder,
+    on_ray,
+    share_of_card,
+)
 from .terminal import Bar, bar, say
 
-_MOST = 10_000
 _INTERRUPTED = 130  # as shells have it
 
 
 def run(args: argparse.Namespace) -> int:
     """0 where every clip is there in the end, 1 where one could not be made."""
-    _check(args)
+    check_workers(args)
+    whole_within("--attempts", args.attempts, 1, most=MOST_WORKERS)
     kinds = declared.stages()
     table = jobs.multiplied(
         jobs.read_jobs(args.jobs, kinds),
@@ -47,21 +54,6 @@ def run(args: argparse.Namespace) -> int:
         return 0
     plan.settle(args.folder, PLAN, fields)
     return _worked_through(args, clips, todo, asked=asked)
-
-
-def _check(args: argparse.Namespace) -> None:
-    whole_within("--threads", args.threads, 1, most=_MOST)
-    whole_within("--attempts", args.attempts, 1, most=_MOST)
-    if args.workers is not None:
-        whole_within("--workers", args.workers, 1, most=_MOST)
-    if args.gpus is not None:
-        number_within("--gpus", args.gpus, 0, most=_MOST)
-    if args.gpus is not None and not _on_ray(args):
-        raise InputError("--gpus is what a worker of Ray takes; give --workers N or --address, too")
-
-
-def _on_ray(args: argparse.Namespace) -> bool:
-    return args.workers is not None or args.address is not None
 
 
 def _asked(args: argparse.Namespace, kinds: jobs.Kinds) -> plan.Fields:
@@ -111,7 +103,7 @@ def _worked_through(
     for row in todo:
         if row["id"] in before:
             clips.forget(row)
-    work = _on_workers(args, asked, todo) if _on_ray(args) else _here(args, clips, asked, todo=todo)
+    work = _on_workers(args, asked, todo) if on_ray(args) else _here(args, clips, asked, todo=todo)
     terminated = signal.signal(signal.SIGTERM, signal.default_int_handler)
     missing, failed = {row["id"]: row for row in todo}, 0
     try:
@@ -182,7 +174,7 @@ def _on_workers(args: argparse.Namespace, asked: plan.Fields, todo: list[Row]) -
         todo,
         workers=args.workers,
         address=args.address,
-        gpus=0 if args.device == "cpu" and args.gpus is None else args.gpus,
+        gpus=share_of_card(args),
         threads=args.threads,
         attempts=-1,  # the worker counts them
     )

@@ -8,17 +8,42 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..bundled import SETTINGS, WEIGHTS
+from ..errors import InputError, number_within, whole_within
 
 if TYPE_CHECKING:
     from ..runtime import PlainRuntime
 
 BUNDLED = "micro"  # as --models names it
+MOST_WORKERS = 10_000
 
 
 def runtime(args: argparse.Namespace) -> PlainRuntime:
     from ..runtime import PlainRuntime, device_and_dtype
 
     return PlainRuntime(*device_and_dtype(args.device, args.dtype))
+
+
+def on_ray(args: argparse.Namespace) -> bool:
+    """Whether workers are asked for."""
+    return args.workers is not None or args.address is not None
+
+
+def check_workers(args: argparse.Namespace) -> None:
+    """InputError unless what is said of workers can be."""
+    for name, value in (("--workers", args.workers), ("--threads", args.threads)):
+        if value is not None:
+            whole_within(name, value, 1, most=MOST_WORKERS)
+    if args.gpus is not None:
+        number_within("--gpus", args.gpus, 0, most=MOST_WORKERS)
+        if not on_ray(args):
+            raise InputError(
+                "--gpus is what a worker of Ray takes; give --workers N or --address, too"
+            )
+
+
+def share_of_card(args: argparse.Namespace) -> float | None:
+    """What a worker takes of a card; None: 1 where there are cards."""
+    return 0 if args.device == "cpu" and args.gpus is None else args.gpus
 
 
 def models_folder(args: argparse.Namespace) -> Path:

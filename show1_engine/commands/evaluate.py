@@ -34,8 +34,8 @@ _UCF_COUNT = 10_000
 _EXTREMES = 4
 
 
-def run(args: argparse.Namespace) -> None:
-    _ACTIONS[args.action](args)
+def run(args: argparse.Namespace) -> int | None:
+    return _ACTIONS[args.action](args)
 
 
 # Prompts
@@ -57,8 +57,21 @@ def _prompts(args: argparse.Namespace) -> None:
     file = sets.write_run(args.out, prompts, about, seed=args.seed)
     counts = [f"{about[name]:,} {name}" for name in ("captions", "empty") if name in about]
     say(", ".join([f"{len(prompts):,} prompts, file {about['sha256'][:16]}", *counts]))
-    say(f"generate them with: python -m show1_engine batch {file} {args.out}")
+    say(f"generate them with: python -m show1_engine evaluate generate {args.out}")
     print(file)
+
+
+# Clips
+
+
+def _generate(args: argparse.Namespace) -> int:
+    """As `batch` makes them: the same folder, plan and resuming."""
+    from . import batch
+
+    args.jobs = args.folder / "jobs.jsonl"
+    if not args.jobs.is_file():
+        raise InputError(f"'{args.folder}' has no jobs.jsonl; make it with 'evaluate prompts'")
+    return batch.run(args)
 
 
 # Features
@@ -72,7 +85,7 @@ def _features(args: argparse.Namespace) -> None:
         if not clips:
             raise InputError(
                 f"'{args.run}' has no clips of stage {stage}; generate them first (python -m "
-                f"show1_engine batch {args.run / 'jobs.jsonl'} {args.run})"
+                f"show1_engine evaluate generate {args.run})"
             )
         jobs = _jobs(args, networks, args.run / "features" / stage, real=False)
         say(f"{stage}: {len(clips):,} of {len(sets.jobs_of(args.run)):,} clips are there")
@@ -427,8 +440,9 @@ def _weights(args: argparse.Namespace) -> None:
     print(reports.markdown_table(("network", "what", "file", "identity", "where"), rows))
 
 
-_ACTIONS: dict[str, Callable[[argparse.Namespace], None]] = {
+_ACTIONS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "prompts": _prompts,
+    "generate": _generate,
     "features": _features,
     "real": _real,
     "report": _report,

@@ -25,7 +25,7 @@ def fill(command: argparse.ArgumentParser) -> None:
     """All actions; `action` is the name of the one that is asked for."""
     command.usage = "%(prog)s ACTION [options]"
     command.epilog = (
-        "A run is a folder: prompts, then generate (batch), features, report. 'folder' does it for "
+        "A run is a folder: prompts, then generate, features, report. 'folder' does it for "
         "any videos. What an option is when left out is said in each action's --help (default: "
         "the preset's)."
     )
@@ -63,6 +63,12 @@ def _prompts(command: argparse.ArgumentParser) -> None:
         "vbench, all of msrvtt, else 1)",
     )
     _add_seed(command, "of all clips' seeds")
+
+
+def _generate(command: argparse.ArgumentParser) -> None:
+    from .arguments import run_of_clips  # which has this module's parsers, too
+
+    run_of_clips(command)
 
 
 def _features(command: argparse.ArgumentParser) -> None:
@@ -173,6 +179,7 @@ def _weights(command: argparse.ArgumentParser) -> None:
 
 ACTIONS = {
     "prompts": (_prompts, "write the prompts of a set as a run"),
+    "generate": (_generate, "make a run's clips, as 'batch' does"),
     "features": (_features, "compute features of a run's clips"),
     "real": (_real, "compute features of real clips"),
     "report": (_report, "write report.json, report.md and report.html of a run"),

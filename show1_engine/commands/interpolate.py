@@ -13,11 +13,16 @@ from .footage import Cascade, process
 
 
 def run(args: argparse.Namespace) -> None:
-    asked = settings(args, InterpolateSettings(**INTERPOLATE), "interpolate")
+    process(args, steps)
 
-    def steps(cascade: Cascade) -> list[Step]:
-        positive, negative = cascade.t5()
-        model = cascade.model(INTERPOLATION)
-        return [Interpolate(model=model, positive=positive, negative=negative, settings=asked)]
 
-    process(args, steps, cuts=asked.cuts)
+def steps(args: argparse.Namespace, cascade: Cascade) -> list[Step]:
+    positive, negative = cascade.t5()
+    return [
+        Interpolate(
+            model=cascade.model(INTERPOLATION),
+            positive=positive,
+            negative=negative,
+            settings=settings(args, InterpolateSettings(**INTERPOLATE), "interpolate"),
+        )
+    ]

@@ -7,7 +7,8 @@ from .footage import Cascade, process, refine
 
 
 def run(args: argparse.Namespace) -> None:
-    def steps(cascade: Cascade) -> list[Step]:
-        return [refine(args, cascade, negative=args.negative_prompt)]
+    process(args, steps)
 
-    process(args, steps, cuts=args.cuts is not False)
+
+def steps(args: argparse.Namespace, cascade: Cascade) -> list[Step]:
+    return [refine(args, cascade, negative=args.negative_prompt)]

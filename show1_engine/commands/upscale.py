@@ -11,16 +11,18 @@ from .footage import Cascade, process, refine
 
 
 def run(args: argparse.Namespace) -> None:
-    asked = settings(args, PixelSRSettings(**UPSCALE), "pixel_sr")
+    process(args, steps)
 
-    def steps(cascade: Cascade) -> list[Step]:
-        positive, negative = cascade.t5()
-        first = Upscale(
-            model=cascade.model(PIXEL_SR), positive=positive, negative=negative, settings=asked
-        )
-        if not args.refine:
-            return [first]
-        avoided = args.refine_negative_prompt
-        return [first, refine(args, cascade, negative=avoided, prefix="refine")]
 
-    process(args, steps, cuts=asked.cuts)
+def steps(args: argparse.Namespace, cascade: Cascade) -> list[Step]:
+    positive, negative = cascade.t5()
+    first = Upscale(
+        model=cascade.model(PIXEL_SR),
+        positive=positive,
+        negative=negative,
+        settings=settings(args, PixelSRSettings(**UPSCALE), "pixel_sr"),
+    )
+    if not args.refine:
+        return [first]
+    avoided = args.refine_negative_prompt
+    return [first, refine(args, cascade, negative=avoided, prefix="refine")]

@@ -1,26 +1,30 @@
 """A film from file to file: planned, made part by part, joined. What was interrupted goes on."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..batch.plan import engine
 from ..errors import InputError, Show1Error, printable
 from ..progress import Report, announce, counted, silent
 from . import STRETCH
 from .join import join
 from .parts import SO_FAR, Parts
-from .plan import Plan, Stretch, changed, engine, stretch_of
+from .plan import Plan, Stretch, changed, stretch_of
 from .source import Source, identity, look_through
 from .steps import Step, cut_at
 from .timeline import Timeline
 from .worker import Worker
 
 log = logging.getLogger(__name__)
+
+Row = dict[str, Any]  # plan.Plan.rows
+Elsewhere = Callable[[list[Row]], Iterator[Row]]  # worker.Worker's rows, as they are done
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,7 @@ class Film:
     cuts: a shot ends at a scene cut; else the film is one shot.
     stretch: about how many frames of the result are made together where a shot is longer.
     fps: frames per second of the result, from those that are made the nearest in time; 0: all.
+    place: what else the frames hang on, by its name: that of who makes them.
     say: where is told what a person should know.
     """
 
@@ -42,6 +47,7 @@ class Film:
     cuts: bool = True
     stretch: int = STRETCH
     fps: float = 0.0
+    place: dict[str, Any] = field(default_factory=dict)
     say: Callable[[str], None] = log.warning
 
     @property
@@ -61,7 +67,7 @@ class Prepared:
     plan: Plan
     source: Source
     steps: list[Step]
-    rows: list[dict[str, Any]]
+    rows: list[Row]
 
     @property
     def timeline(self) -> Timeline:
@@ -75,7 +81,7 @@ class Prepared:
         key = self.plan.fingerprint
         return [self.film.parts.facts(stretch, key) for stretch in self.stretches()]
 
-    def left(self) -> list[dict[str, Any]]:
+    def left(self) -> list[Row]:
         """The rows of which something is still to be made."""
         key, parts = self.plan.fingerprint, self.film.parts
         return [
@@ -146,8 +152,10 @@ def prepare(film: Film, steps: list[Step], report: Report = silent) -> Prepared:
     return Prepared(film, plan, source, steps=steps, rows=rows)
 
 
-def make(film: Film, steps: list[Step], report: Report = silent) -> Prepared:
-    """Makes a film in this process, row by row: what was done for it.
+def make(
+    film: Film, steps: list[Step], report: Report = silent, elsewhere: Elsewhere | None = None
+) -> Prepared:
+    """Makes a film row by row, in this process or `elsewhere`: what was done for it.
 
     Where it is interrupted, by whatever, the parts stay, and what is there from the beginning on is
     joined to a film in the folder of parts.
@@ -161,11 +169,11 @@ def make(film: Film, steps: list[Step], report: Report = silent) -> Prepared:
     announce(report, f"'{film.target.name}'", text)
     if done:
         film.say(f"'{film.target}' goes on: {done} of {total} frames are there already")
-    reporter = _Progress(report, prepared, len(steps))
     try:
-        with Worker(film.parts.folder, lambda: prepared.steps, reporter) as worker:
-            for row in left:
-                worker.work(row)
+        if elsewhere is None:
+            _work_here(prepared, left, report)
+        else:
+            _gather(prepared, left, report, made=elsewhere(left))
         finished = True
     finally:
         if not finished:
@@ -174,6 +182,49 @@ def make(film: Film, steps: list[Step], report: Report = silent) -> Prepared:
                 film.say(f"'{film.target}' was interrupted: {prepared.so_far()}")
     prepared.finish()
     return prepared
+
+
+def joined_in(film: Film, steps: list[Step]) -> list[Step]:
+    """The steps for a film whose plan another process has made, on this machine or another.
+
+    InputError where its frames would be others here, naming what differs.
+    """
+    plan, source = film.parts.plan(), film.parts.found()
+    steps = [step.fitted(source, film.fps) for step in steps]
+    mine = _plan(film, steps, source, known=identity(film.source))
+    if plan is None or mine.fingerprint != plan.fingerprint:
+        why = "; ".join(changed(plan.settings, mine.settings)) if plan else "there is no plan"
+        raise InputError(
+            f"'{film.target}' would not be the same made by this process: {printable(why, 600)}. "
+            "Make these equal on all machines, or start again"
+        )
+    return steps
+
+
+def _work_here(prepared: Prepared, rows: list[Row], report: Report) -> None:
+    reporter = _Progress(report, prepared, len(prepared.steps))
+    with Worker(prepared.film.parts.folder, lambda: prepared.steps, reporter) as worker:
+        for row in rows:
+            worker.work(row)
+
+
+def _gather(prepared: Prepared, rows: list[Row], report: Report, *, made: Iterator[Row]) -> None:
+    """Waits for rows that others make. InputError, with the first's, where some have failed."""
+    timeline, failed = prepared.timeline, []
+    done = timeline.frames - sum(
+        len(timeline.part(part.start, part.stop))
+        for row in rows
+        for part in prepared.plan.stretches(row)
+    )
+    report(done, timeline.frames)
+    for facts in made:
+        if facts["status"] == "failed":
+            failed.append(facts["error"])
+            continue
+        done += facts["frames"]
+        report(done, timeline.frames)
+    if failed:
+        raise InputError(f"{counted(len(failed), 'part')} failed, the first: {failed[0]}")
 
 
 def source_told(prepared: Prepared) -> str:
@@ -199,6 +250,7 @@ def _plan(film: Film, steps: list[Step], source: Source, *, known: str) -> Plan:
         "engine": engine(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
+        **film.place,
     }
     return Plan(
         settings=settings,

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -118,13 +117,3 @@ def changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         if was != now:
             found.append(f"{name} is {now} and was {was}")
     return found
-
-
-@cache
-def engine() -> str:
-    """A hash of this package's code, which the frames hang on, too."""
-    digest = hashlib.sha256()
-    root = Path(__file__).parents[1]
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()[:12]

@@ -15,10 +15,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from show1_engine.__main__ import main
 from show1_engine.batch import on_ray
 from show1_engine.errors import InputError
+from show1_engine.video import write_mp4
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None,
@@ -158,6 +160,25 @@ def test_what_cannot_be_made_is_left_out_and_named(start, tmp_path):
     assert "ended 2 times" in failed["ends"] and "steps" in failed["three"]
     assert all(text.isprintable() for text in failed.values())
     assert odd_files(folder) == []
+
+
+def test_a_film_is_the_same_on_two_workers(environment, tmp_path):
+    film, one, two = (tmp_path / name for name in ("film.mp4", "one.mp4", "two.mp4"))
+    shades = torch.linspace(0, 0.1, 9)[:, None] + torch.tensor([0.1, 0.5, 0.8])
+    write_mp4(film, shades.T.reshape(-1, 1, 1, 1).expand(-1, 16, 24, 3), 8.0)
+    quick = ("--steps", "2", "--threads", "1")
+    assert main(["refine", str(film), str(one), *quick]) == 0
+    done = subprocess.run(
+        [sys.executable, "-m", "show1_engine", "refine", film, two, *quick, "--workers", "2"],
+        cwd=HERE.parent.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "3 parts, 3 to do" in done.stderr
+    assert two.read_bytes() == one.read_bytes()
+    assert not two.with_name("two.mp4.parts").exists()
 
 
 class Lazy:

@@ -17,7 +17,7 @@ from stage_models import model, text
 
 from show1_engine.__main__ import main
 from show1_engine.errors import InputError
-from show1_engine.films.film import Film, make, prepare
+from show1_engine.films.film import Film, joined_in, make, prepare
 from show1_engine.films.plan import Plan, Stretch, stretch_of
 from show1_engine.films.source import FilmReader, look_through
 from show1_engine.films.steps import Interpolate, Refine, Upscale
@@ -421,3 +421,38 @@ def test_a_film_that_has_changed_is_refused(film, tmp_path):
     film(5)
     with pytest.raises(InputError, match="ends at frame|cannot be read"):
         Worker(asked.parts.folder, lambda: [upscale()]).work(row)
+
+
+def test_another_process_that_would_make_others_refuses(film, tmp_path):
+    """Its own threads, memory or settings: the name of what differs, and nothing made."""
+    work = Film(source=film(), target=tmp_path / "out.mp4", place={"device": "cpu"})
+    prepare(work, [upscale()])
+    assert len(joined_in(work, [upscale()])) == 1
+    with pytest.raises(InputError, match="upscale steps is 2 and was 1"):
+        joined_in(work, [upscale(steps=2)])
+    with pytest.raises(InputError, match="device is mps and was cpu"):
+        joined_in(replace(work, place={"device": "mps"}), [upscale()])
+
+
+def test_parts_made_elsewhere_are_joined(film, tmp_path):
+    """Rows in any order; what fails elsewhere is told when the others are done, and stays to do."""
+    source = film(frames=20, cuts=(9,))
+    steps, seen = [upscale()], []
+    make(Film(source=source, target=tmp_path / "here.mp4"), steps)
+    work = Film(source=source, target=tmp_path / "there.mp4")
+
+    def broken(rows):
+        with Worker(work.parts.folder, lambda: steps) as worker:
+            yield {**rows[0], "status": "failed", "error": "its card is on fire"}
+            yield worker(rows[1])
+
+    def mended(rows):
+        seen.extend(row["index"] for row in rows)
+        with Worker(work.parts.folder, lambda: steps) as worker:
+            yield from map(worker, rows)
+
+    with pytest.raises(InputError, match="1 part failed, the first: its card is on fire"):
+        make(work, steps, elsewhere=broken)
+    make(work, steps, elsewhere=mended)
+    assert seen == [0]
+    assert work.target.read_bytes() == (tmp_path / "here.mp4").read_bytes()
