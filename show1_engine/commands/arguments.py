@@ -5,6 +5,7 @@ torch.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -452,7 +453,10 @@ COMMANDS = {  # name -> how its parser is filled, what it does
     "encode": (encode, "encode a folder's captions, and latents, before a training"),
     "download": (download, "fetch published models"),
     "convert": (convert, "write a model folder as one .safetensors file"),
-    "evaluate": (evaluation_arguments.fill, "measure clips as the paper measures them"),
+    "evaluate": (
+        partial(evaluation_arguments.fill, generate=run_of_clips),
+        "measure clips as the paper measures them",
+    ),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from ..evaluation.choices import (
@@ -21,8 +22,12 @@ _LISTS = {"place": PLACES, "fit": FITS, "resize": RESIZES, "short": SHORT}
 _USUAL = ", ".join(METRICS)
 
 
-def fill(command: argparse.ArgumentParser) -> None:
-    """All actions; `action` is the name of the one that is asked for."""
+def fill(
+    command: argparse.ArgumentParser, generate: Callable[[argparse.ArgumentParser], None]
+) -> None:
+    """All actions; `action` is the name of the one that is asked for. `generate` fills its parser,
+    which is much like that of 'batch'.
+    """
     command.usage = "%(prog)s ACTION [options]"
     command.epilog = (
         "A run is a folder: prompts, then generate, features, report. 'folder' does it for "
@@ -30,11 +35,15 @@ def fill(command: argparse.ArgumentParser) -> None:
         "the preset's)."
     )
     actions = command.add_subparsers(
-        required=True, metavar="ACTION", dest="action", help="what to do"
+        required=True,
+        metavar="ACTION",
+        dest="action",
+        help="what to do",
+        prog="python -m show1_engine evaluate",
     )
     for name, (add, what) in ACTIONS.items():
         about = f"{what[0].upper()}{what[1:]}."
-        add(actions.add_parser(name, help=what, description=about))
+        (add or generate)(actions.add_parser(name, help=what, description=about))
 
 
 def _prompts(command: argparse.ArgumentParser) -> None:
@@ -63,12 +72,6 @@ def _prompts(command: argparse.ArgumentParser) -> None:
         "vbench, all of msrvtt, else 1)",
     )
     _add_seed(command, "of all clips' seeds")
-
-
-def _generate(command: argparse.ArgumentParser) -> None:
-    from .arguments import run_of_clips  # which has this module's parsers, too
-
-    run_of_clips(command)
 
 
 def _features(command: argparse.ArgumentParser) -> None:
@@ -179,7 +182,7 @@ def _weights(command: argparse.ArgumentParser) -> None:
 
 ACTIONS = {
     "prompts": (_prompts, "write the prompts of a set as a run"),
-    "generate": (_generate, "make a run's clips, as 'batch' does"),
+    "generate": (None, "make a run's clips, as 'batch' does"),
     "features": (_features, "compute features of a run's clips"),
     "real": (_real, "compute features of real clips"),
     "report": (_report, "write report.json, report.md and report.html of a run"),

@@ -19,6 +19,7 @@ from show1_engine.errors import CheckpointError
 from show1_engine.evaluation.features import Store, measure_frames
 from show1_engine.evaluation.metrics import Moments, frechet, frechet_distance
 from show1_engine.evaluation.networks import load_network
+from show1_engine.evaluation.sets import run_clips
 from show1_engine.models.kinds import KEYFRAMES
 from show1_engine.video import VideoReader
 
@@ -200,3 +201,18 @@ def test_clips_of_any_model_are_compared(run, tmp_path, lite0, capsys):
     assert clipsim["value"] is None and "clip-vit-base-patch32" in clipsim["why"]
     assert np.isfinite(a).all()
     assert Path(capsys.readouterr().out.strip()).is_file()
+
+
+def test_a_run_is_generated_as_a_batch(tmp_path, capsys):
+    """What 'prompts' wrote becomes clips where 'features' looks for them; a second time nothing."""
+    prompts, folder = tmp_path / "prompts.txt", tmp_path / "run"
+    prompts.write_text("a red circle moving left\na blue square growing\n")
+    assert main(["evaluate", "prompts", str(prompts), "--out", str(folder)]) == 0
+    generate = ["evaluate", "generate", str(folder), "--until", "keyframes"]
+    assert main([*generate, "--keyframes-steps", "2"]) == 0
+    clips = run_clips(folder)
+    assert [clip.caption for clip in clips] == prompts.read_text().splitlines()
+    assert main([*generate, "--keyframes-steps", "2"]) == 0
+    assert "2 done, 0 to do" in capsys.readouterr().err
+    assert main(["evaluate", "generate", str(tmp_path)]) == 2
+    assert "has no jobs.jsonl" in capsys.readouterr().err
