@@ -25,7 +25,7 @@ from show1_engine.stages.prompts import PromptSchedule
 from show1_engine.video import write_sheet
 
 from .configs import FRAMES, KEYFRAME_SIZE, SR_SIZE
-from .evaluate import Judge, drawn
+from .evaluate import FAR_APART, Judge, drawn
 from .recogniser import read_clip
 from .world import COLOURS, SHAPES, Scene, frame_times
 
@@ -174,14 +174,17 @@ def continuation(trials: Trials, times: int = 3) -> Numbers:
         return made
 
     made, scenes = trials.each("continuation", 23, clip), trials.scenes(23)
-    last = [read_clip(clip[-WINDOW:]) for clip in made]
+    windows = [range(at, at + WINDOW) for at in range(_HOP, len(made[0]) - WINDOW + 1, _HOP)]
+    read = [[read_clip(clip[list(window)]) for window in windows] for clip in made]
     joins = range(WINDOW, WINDOW + times * _HOP, _HOP)
+
+    def kept(step: int, *names: str) -> float:
+        return _share([row[step].matches(scene, *names) for row, scene in zip(read, scenes)])
+
     return {
         "clips": len(made),
-        "looks kept": _share([one.matches(scene, *LOOKS) for one, scene in zip(last, scenes)]),
-        "direction kept": _share(
-            [one.matches(scene, "motion") for one, scene in zip(last, scenes)]
-        ),
+        "looks kept": kept(-1, *LOOKS),
+        "direction kept": [kept(step, "motion") for step in range(times)],
         "seam": _mean([seam(clip, joins) for clip in made]),
     }
 
@@ -208,29 +211,24 @@ def in_between(trials: Trials) -> Numbers:
 
 
 def rates(trials: Trials) -> Numbers:
-    """Every factor against the drawn truth and linear blending, the given frames left out."""
+    """Every factor between two drawn keyframes far apart, against the drawn truth and linear
+    blending: the frames between.
+    """
     model, found = trials.judge.models[INTERPOLATION], {}
+    scenes = trials.judge.scenes(trials.clips, 25, held_out=False, travel=FAR_APART)
     for factor in (2, 4, 8, 16):
         settings = InterpolateSettings(**SETTINGS["interpolate"], factor=factor, keep_given=True)
-        between = torch.arange(factor * (WINDOW - 1) + 1) % factor != 0
         rows = []
-        for number, scene in enumerate(trials.scenes(25)[: max(2, trials.clips // 2)]):
-            frames = factor * (WINDOW - 1) + 1
-            truth = drawn(scene, frame_times(frames), KEYFRAME_SIZE)
-            given = truth[::factor]
-            made = interpolate(model, given, *trials.judge.text("t5", scene), settings)
-            made, plain = made.clamp(0, 1), _blended(given, factor)
-            rows.append((psnr(made[between], truth[between]), psnr(plain[between], truth[between])))
+        for number, scene in enumerate(scenes):
+            truth = drawn(scene, frame_times(factor + 1), KEYFRAME_SIZE)
+            given = truth[[0, -1]]
+            made = interpolate(model, given, *trials.judge.text("t5", scene), settings).clamp(0, 1)
+            plain = torch.lerp(given[:1], given[1:], frame_times(factor + 1).view(-1, 1, 1, 1))
+            rows.append([psnr(clip[1:-1], truth[1:-1]) for clip in (made, plain)])
             trials.progress(f"factor {factor} {number + 1}")
         ours, linear = (_mean([row[i] for row in rows]) for i in (0, 1))
         found[f"x{factor}"] = {"PSNR": ours, "linear": linear, "clips": len(rows)}
     return found
-
-
-def _blended(given: Tensor, factor: int) -> Tensor:
-    shares = torch.arange(factor).view(1, -1, 1, 1, 1) / factor
-    steps = torch.lerp(given[:-1, None], given[1:, None], shares).flatten(0, 1)
-    return torch.cat([steps, given[-1:]])
 
 
 def masked(trials: Trials, soft: int = 8) -> Numbers:

@@ -42,7 +42,7 @@ from .world import Scene, frame_times, is_held_out, random_scene, render
 STAGES = (KEYFRAMES, INTERPOLATION, PIXEL_SR, LATENT_EXPERT)
 _NEGATIVE = {"t5": "", "clip": "low resolution, blur"}
 _TEXTURED = (*ATTRIBUTES, "texture")
-_FAST = (0.32, 0.60)  # travel between two keyframes that is more than half a shape's width
+FAR_APART = (0.32, 0.60)  # travel between two keyframes that is more than half a shape's width
 Progress = Callable[[str], None]
 
 
@@ -245,7 +245,7 @@ def _interpolation_truth(judge: Judge, count: int, progress: Progress) -> dict[s
     blending.
     """
     rows = []
-    for index, scene in enumerate(judge.scenes(count, 2, travel=_FAST)):
+    for index, scene in enumerate(judge.scenes(count, 2, travel=FAR_APART)):
         truth = drawn(scene, frame_times(5), KEYFRAME_SIZE)
         made = judge.run(INTERPOLATION, scene, truth[[0, -1]], seed=judge.seed + index)
         share = torch.linspace(0, 1, 5).view(-1, 1, 1, 1)
