@@ -21,6 +21,7 @@ from .schema import (
     negative_input,
     positive_input,
     preset_input,
+    reuse_input,
     sampler_input,
     schema,
     seed_input,
@@ -113,9 +114,10 @@ class Show1Interpolate(io.ComfyNode):
                 preset_input(),
                 *rate_inputs(),
                 loop_input("frames between the last and the first too, so factor x F in all"),
+                reuse_input(),
             ],
             outputs=[io.Image.Output(display_name="images"), io.Float.Output(display_name="fps")],
-            advanced=("sampler", "tiling", "cut_aware", "target_fps", "loop"),
+            advanced=("sampler", "tiling", "cut_aware", "target_fps", "loop", "reuse"),
             has_intermediate_output=True,
         )
 

@@ -16,6 +16,7 @@ from .schema import (
     negative_input,
     positive_input,
     preset_input,
+    reuse_input,
     sampler_input,
     schema,
     seed_input,
@@ -55,10 +56,11 @@ class Show1InterpolateVideo(io.ComfyNode):
                 ),
                 preset_input(),
                 *rate_inputs(),
+                reuse_input(),
                 stretch_input(),
             ],
             outputs=[io.Video.Output(display_name="video")],
-            advanced=("sampler", "tiling", "cut_aware", "target_fps", "stretch"),
+            advanced=("sampler", "tiling", "cut_aware", "target_fps", "reuse", "stretch"),
         )
 
     @classmethod

@@ -17,6 +17,7 @@ from .schema import (
     negative_input,
     positive_input,
     preset_input,
+    reuse_input,
     sampler_input,
     schema,
     seed_input,
@@ -160,9 +161,10 @@ class Show1Keyframes(io.ComfyNode):
                 preset_input(),
                 *_length_inputs(),
                 *_start_inputs(),
+                reuse_input(),
             ],
             outputs=[io.Image.Output(display_name="images"), io.Float.Output(display_name="fps")],
-            advanced=("sampler", "motion_mix", "overlap", "loop", "strength"),
+            advanced=("sampler", "motion_mix", "overlap", "loop", "strength", "reuse"),
             has_intermediate_output=True,
         )
 

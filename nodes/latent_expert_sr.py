@@ -21,6 +21,7 @@ from .schema import (
     negative_input,
     positive_input,
     preset_input,
+    reuse_input,
     sampler_input,
     schema,
     seed_input,
@@ -79,7 +80,7 @@ def _window_inputs() -> list[io.Input]:
     ]
 
 
-ADVANCED = ("sampler", "window", "overlap", "tiling", "color_match", "cut_aware")
+ADVANCED = ("sampler", "window", "overlap", "tiling", "color_match", "cut_aware", "reuse")
 
 
 def inputs(clip: io.Input, seed: io.Input) -> list[io.Input]:
@@ -114,6 +115,7 @@ def inputs(clip: io.Input, seed: io.Input) -> list[io.Input]:
         cut_aware_input("no window reaches across a cut"),
         preset_input(),
         mask_input(),
+        reuse_input(),
     ]
 
 

@@ -27,6 +27,7 @@ from .schema import (
     noise_level_input,
     positive_input,
     preset_input,
+    reuse_input,
     sampler_input,
     schema,
     seed_input,
@@ -87,6 +88,7 @@ ADVANCED = (
     "color_match",
     "cut_aware",
     "reference_indices",
+    "reuse",
 )
 
 
@@ -119,6 +121,7 @@ def inputs(clip: io.Input, seed: io.Input) -> list[io.Input]:
         preset_input(),
         *_reference_inputs(),
         mask_input(),
+        reuse_input(),
     ]
 
 
@@ -150,6 +153,7 @@ def asked(
             seed=settings.seed,
             sampler=settings.sampler,
             preset=settings.preset,
+            reuse=settings.reuse,
         )
         maker = loaded(STAGE, first_frame_model, "first_frame_model")
         first_frame = FirstFrame(maker, first)

@@ -35,6 +35,14 @@ def unet_bytes(
     return int(values * dtype.itemsize + outside * torch.float32.itemsize)
 
 
+def kept_bytes(
+    config: dict[str, Any], images: int, height: int, width: int, dtype: torch.dtype
+) -> int:
+    """What all levels but the top one leave of so many images, if it is kept (UNet.forward)."""
+    widths = config["block_out_channels"]
+    return images * height * width * widths[min(1, len(widths) - 1)] * dtype.itemsize
+
+
 class _Walk:
     """Through a UNet's layers, with the skips that wait for the way up. All sizes are numbers of
     values.

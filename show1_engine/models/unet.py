@@ -281,15 +281,19 @@ class _DownBlock(_Block):
                 Downsample(level.width, config.get("downsample_padding", 1), ops)
             )
 
-    def forward(self, x: Tensor, step: "_Step") -> tuple[Tensor, list[Tensor]]:
-        skips = []
+    def forward(self, x: Tensor, skips: list[Tensor], step: "_Step") -> Tensor:
+        """Its layers, at its own resolution; what the way up needs is added to `skips`."""
         for j in range(len(self.resnets)):
             x = self.layer(j, x, step)
             skips.append(x)
+        return x
+
+    def downsampled(self, x: Tensor, skips: list[Tensor], step: "_Step") -> Tensor:
+        """At the next resolution, if there is one."""
         for sampler in self.downsamplers:
             x = sampler(x, step.temb, step.frames) if self.resampling == "resnet" else sampler(x)
             skips.append(x)
-        return x, skips
+        return x
 
 
 class _UpBlock(_Block):
@@ -491,6 +495,7 @@ class UNet(nn.Module):
         timestep: int | Tensor,
         text: Tensor | TextStates,
         class_labels: Tensor | None = None,
+        kept: list[Tensor] | None = None,
     ) -> Tensor:
         """Predicts noise (and variance, for pixel models).
 
@@ -499,18 +504,20 @@ class UNet(nn.Module):
             timestep: 0..999, one for all or one per sample (B,).
             text: (B, tokens, text_width), or what `prepare_text` made of it.
             class_labels: (B,) noise levels, for super-resolution models only.
+            kept: what all levels but the top one gave in an earlier forward of this sample, which
+                are then not run (DeepCache, Ma et al. 2023); an empty list is filled with it.
 
         Returns:
             (B, out_channels, F, H, W), or without F where the sample had none.
         """
         if sample.ndim == 4:
-            return self(sample.unsqueeze(2), timestep, text, class_labels).squeeze(2)
+            return self(sample.unsqueeze(2), timestep, text, class_labels, kept=kept).squeeze(2)
         if isinstance(text, Tensor):
             text = self.prepare_text(text)
         if sample.shape[0] * sample[0, 0].numel() == 1:  # torch norms no lone value, but two
             twice = sample.expand(2, -1, -1, -1, -1)
             labels = None if class_labels is None else class_labels.expand(2)
-            return self(twice, timestep, text.repeat(2), labels)[:1]
+            return self(twice, timestep, text.repeat(2), labels, kept=kept)[:1]
         batch, _, frames, _, _ = sample.shape
         step = _Step(
             self._embed(sample, timestep, text, labels=class_labels),
@@ -523,17 +530,26 @@ class UNet(nn.Module):
         x = self.conv_in(_laid_out(sample.transpose(1, 2).flatten(0, 1)))
         if hasattr(self, "transformer_in"):
             x = self.transformer_in(x, frames)
-        x = self._blocks(x, step)
+        x = self._blocks(x, step, kept)
         x = self.conv_out(ACTIVATIONS[self._c.act_fn](self.conv_norm_out(x)))
         return x.unflatten(0, (batch, frames)).transpose(1, 2)
 
-    def _blocks(self, x: Tensor, step: _Step) -> Tensor:
+    def _blocks(self, x: Tensor, step: _Step, kept: list[Tensor] | None) -> Tensor:
         skips = [x]
-        for block in self.down_blocks:
-            x, more = block(x, step)
-            skips += more
+        x = self.down_blocks[0](x, skips, step)
+        below = kept[0] if kept else self._below(x, skips, step)
+        if kept is not None and not kept:
+            kept.append(below)
+        # Where nothing was run below, its skips are the only ones.
+        return self.up_blocks[-1](below, skips, step)
+
+    def _below(self, x: Tensor, skips: list[Tensor], step: _Step) -> Tensor:
+        """All levels but the top one, which `x` comes from; back at its resolution."""
+        x = self.down_blocks[0].downsampled(x, skips, step)
+        for block in self.down_blocks[1:]:
+            x = block.downsampled(block(x, skips, step), skips, step)
         x = self.mid_block(x, step)
-        for block in self.up_blocks:
+        for block in self.up_blocks[:-1]:
             x = block(x, skips, step)
         return x
 

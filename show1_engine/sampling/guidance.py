@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..models.unet import TextStates, UNet
 from ..out_of_memory import retried_smaller
+from .reuse import Kept
 
 
 class Guidance:
@@ -26,6 +27,7 @@ class Guidance:
         at_once: samples (a video costs two where it is guided) that memory allows in one forward;
             None: all. Halved when the device runs out of memory all the same.
         guided_timesteps: the timesteps that are guided; None: all.
+        reuse: every how many-th step computes the whole network (reuse.Kept).
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Guidance:
         noise_level: Tensor | None = None,
         at_once: int | None = None,
         guided_timesteps: Collection[int] | None = None,
+        reuse: int = 1,
     ):
         self.unet, self.scale, self.dtype, self.channels = unet, scale, dtype, channels
         self.noise_level, self.at_once, self.guided_timesteps = (
@@ -47,6 +50,7 @@ class Guidance:
             at_once,
             guided_timesteps,
         )
+        self._kept = Kept(reuse)
         texts = [negative, positive] if scale > 1 else [positive]
         # Texts of unequal length cannot share a batch.
         together = [torch.cat(texts)] if len({text.shape for text in texts}) == 1 else texts
@@ -58,18 +62,22 @@ class Guidance:
         """Noise and variance (B, C', F, H, W) of the sample (B, C, F, H, W) and what stands beside
         it.
         """
+        self._kept.begin(timestep)
         states = self._for_videos(len(sample))
         levels = None if self.noise_level is None else self.noise_level.expand(len(sample))
         x = sample.to(self.dtype)
         if self.scale <= 1 or not self._guides(timestep):
-            return self._forward(x, timestep, states[-1][-len(x) :], levels=levels)
+            return self._forward(x, timestep, states[-1][-len(x) :], levels=levels, what="towards")
         if len(states) == 1:
             both = None if levels is None else torch.cat([levels, levels])
             away, towards = self._forward(
-                torch.cat([x, x]), timestep, states[0], levels=both
+                torch.cat([x, x]), timestep, states[0], levels=both, what="both"
             ).chunk(2)
         else:
-            away, towards = (self._forward(x, timestep, text, levels=levels) for text in states)
+            away, towards = (
+                self._forward(x, timestep, text, levels=levels, what=what)
+                for text, what in zip(states, ("away", "towards"), strict=True)
+            )
         without, wanted = away[:, : self.channels], towards[:, : self.channels]
         noise = without + self.scale * (wanted - without)
         return torch.cat([noise, towards[:, self.channels :]], dim=1)
@@ -84,8 +92,12 @@ class Guidance:
             self._repeated = windows, [states.repeat(windows) for states in self._states]
         return self._repeated[1]
 
-    def _forward(self, x: Tensor, timestep: int, text: TextStates, levels: Tensor | None) -> Tensor:
-        """The UNet on a batch, some samples at a time: the same numbers with less memory."""
+    def _forward(
+        self, x: Tensor, timestep: int, text: TextStates, levels: Tensor | None, what: str
+    ) -> Tensor:
+        """The UNet on a batch, some samples at a time: the same numbers with less memory. `what`
+        tells it from the other batches of a step.
+        """
         # A number of the processor's would be copied over at every step, and compiled in by
         # torch.compile.
         step = torch.full((), timestep, dtype=torch.float32, device=x.device)
@@ -96,7 +108,11 @@ class Guidance:
             return torch.cat(
                 [
                     self.unet(
-                        x[part], step, text[part], None if levels is None else levels[part]
+                        x[part],
+                        step,
+                        text[part],
+                        None if levels is None else levels[part],
+                        kept=self._kept.of(what, part.start, x[part].shape),
                     ).float()
                     for part in parts
                 ]

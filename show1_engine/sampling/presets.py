@@ -10,11 +10,13 @@ class Preset:
     """steps: share of the steps asked for. guided: the stretch of the run, in shares of its steps,
     that is guided (Kynk\u00e4\u00e4nniemi et al. 2024: guidance matters at middle noise levels).
     sampler: in place of "default".
+    reuse: every how many-th step computes the whole network (reuse.Kept).
     """
 
     steps: float
     guided: tuple[float, float]
     sampler: str = "dpmpp_2m"
+    reuse: int = 1
 
 
 PRESETS = {

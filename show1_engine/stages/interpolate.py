@@ -136,6 +136,7 @@ class _Run:
             trained=max(padded),
             asked=s.tiling,
             multiple=multiple,
+            kept=WINDOW if steps.reuse > 1 else 0,
         )
         self.groups, self.done = sum(-(-count // self.batch) for count in windows), 0
         self.device = device = model.unet.load(plan.memory)
@@ -152,6 +153,7 @@ class _Run:
                 device=device,
                 at_once=plan.at_once,
                 guided_timesteps=steps.guided_timesteps,
+                reuse=steps.reuse,
             )
 
         self._predict = predict

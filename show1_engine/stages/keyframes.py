@@ -129,7 +129,8 @@ class _Run:
         self.size = tuple(-(-side // self.multiple) * self.multiple for side in (s.height, s.width))
         self.together = max(span.stop - span.start for span in self.time)
         _check_memory(model, s, self.together, size=self.size)
-        plan = _layout(model, s, self.together, size=self.size)
+        kept = sum(span.stop - span.start for span in self.time) if steps.reuse > 1 else 0
+        plan = _layout(model, s, self.together, size=self.size, kept=kept)
         windows = "" if len(self.time) == 1 else f" in {counted(len(self.time), 'window')}"
         clips = "" if s.drafts == 1 else f"{s.drafts} drafts of "
         self.told = (
@@ -150,6 +151,7 @@ class _Run:
                     device=self.device,
                     at_once=plan.at_once,
                     guided_timesteps=steps.guided_timesteps,
+                    reuse=steps.reuse,
                 )
             )
 
@@ -246,7 +248,9 @@ def _checked_settings(s: KeyframeSettings) -> KeyframeSettings:
     return s
 
 
-def _layout(model: Show1Model, s: KeyframeSettings, frames: int, size: tuple[int, int]) -> Layout:
+def _layout(
+    model: Show1Model, s: KeyframeSettings, frames: int, size: tuple[int, int], kept: int
+) -> Layout:
     return layout(
         model,
         samples_per_video(s.cfg),
@@ -254,6 +258,7 @@ def _layout(model: Show1Model, s: KeyframeSettings, frames: int, size: tuple[int
         size=size,
         trained=max(size),
         asked=max(size),
+        kept=kept,
     )
 
 

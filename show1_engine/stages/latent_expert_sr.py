@@ -239,6 +239,7 @@ def _refine(
         size=(height, width),
         trained=model.trained,
         asked=-(-s.tiling // codec.factor),
+        kept=sum(span.stop - span.start for span in time) if steps.reuse > 1 else 0,
     )
     announce(
         report,
@@ -262,6 +263,7 @@ def _refine(
         device=device,
         at_once=plan.at_once,
         guided_timesteps=steps.guided_timesteps,
+        reuse=steps.reuse,
     )
     start = schedule.stepper().add_noise(latents, noise, schedule.timesteps[0])
     return denoise(

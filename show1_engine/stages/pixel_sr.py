@@ -285,11 +285,12 @@ class Upscaler:
         *,
         schedule: Schedule,
         guided_timesteps: frozenset[int] | None,
+        reuse: int = 1,
         size: tuple[int, int, int],
         frames: int = 1,
     ):
         self.model, self.settings, self.schedule = model, settings, schedule
-        self.plan = _layout(model, settings, size)
+        self.plan = _layout(model, settings, size, reuse=reuse)
         self.device = model.unet.load(self.plan.memory)
         self.noise_level = torch.tensor([settings.noise_level])
         self.predict = prompted(
@@ -303,6 +304,7 @@ class Upscaler:
             noise_level=self.noise_level.to(self.device),
             at_once=self.plan.at_once,
             guided_timesteps=guided_timesteps,
+            reuse=reuse,
         )
 
     @classmethod
@@ -324,6 +326,7 @@ class Upscaler:
             settings=settings,
             schedule=steps.schedule,
             guided_timesteps=steps.guided_timesteps,
+            reuse=steps.reuse,
             size=size,
             frames=frames,
         )
@@ -403,7 +406,9 @@ def _checked_settings(s: PixelSRSettings) -> PixelSRSettings:
     return s
 
 
-def _layout(model: Show1Model, s: PixelSRSettings, size: tuple[int, int, int]) -> Layout:
+def _layout(
+    model: Show1Model, s: PixelSRSettings, size: tuple[int, int, int], reuse: int
+) -> Layout:
     """Tiles for a low-resolution window of that many frames, rows and columns, enlarged and
     padded.
     """
@@ -419,6 +424,7 @@ def _layout(model: Show1Model, s: PixelSRSettings, size: tuple[int, int, int]) -
         trained=trained,
         asked=s.tiling,
         multiple=multiple,
+        kept=frames if reuse > 1 else 0,
     )
 
 

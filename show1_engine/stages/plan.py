@@ -7,10 +7,11 @@ import torch
 
 from ..errors import InputError, number_within
 from ..models.bundle import Show1Model
-from ..models.memory import unet_bytes
+from ..models.memory import kept_bytes, unet_bytes
 from ..progress import counted, gigabytes
 from ..runtime import main_memory
 from ..sampling.presets import guided_part, preset, steps_of
+from ..sampling.reuse import check_reuse, whole_steps
 from ..sampling.samplers import Predict, schedule_for
 from ..sampling.schedules import Schedule
 from ..sampling.tiles import blended, smallest, tile_side, tiles
@@ -22,12 +23,13 @@ _LARGEST_CFG = 1000.0  # the schema allows 50
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """A run's schedule and the timesteps on it that are guided. `asked` steps became fewer by a
-    preset.
+    """A run's schedule, the timesteps on it that are guided, and every how many-th computes the
+    whole network. `asked` steps became fewer by a preset.
     """
 
     schedule: Schedule
     guided_timesteps: frozenset[int]
+    reuse: int
     preset: str
     asked: int
 
@@ -40,6 +42,7 @@ class Steps:
                 f"{stage}: guidance from {s.guidance_start} to {s.guidance_end} is no stretch of "
                 "the run; use shares of its steps, 0 <= start <= end <= 1"
             )
+        check_reuse(stage, s.reuse)
         chosen = preset(s.preset)
         sampler = chosen.sampler if s.sampler == "default" else s.sampler
         schedule = schedule_for(
@@ -47,7 +50,8 @@ class Steps:
         )
         start, end = max(s.guidance_start, chosen.guided[0]), min(s.guidance_end, chosen.guided[1])
         guided = guided_part(schedule.timesteps, start, end)
-        return cls(schedule, guided, s.preset, asked=s.steps)
+        reuse = max(s.reuse, chosen.reuse)
+        return cls(schedule, guided, reuse, preset=s.preset, asked=s.steps)
 
     def __len__(self) -> int:
         return len(self.schedule.timesteps)
@@ -64,6 +68,8 @@ class Steps:
             if len(self.guided_timesteps) == len(self)
             else f"guided in {runs * len(self.guided_timesteps)}, "
         )
+        if self.reuse > 1:
+            part += f"the whole network in {runs * whole_steps(len(self), self.reuse)}, "
         why = (fewer + part).removesuffix(", ")
         return counted(runs * len(self), "step") + (f" ({why})" if why else "")
 
@@ -117,9 +123,12 @@ def layout(
     trained: int,
     asked: int,
     multiple: int = 1,
+    kept: int = 0,
 ) -> Layout:
     """Tiles for `samples` (videos, twice with guidance) of `frames` frames of `size` (rows,
     columns).
+
+    `kept` is how many frames' features wait for the next step (sampling.reuse), 0 for none.
 
     `trained` is the side the model was trained on, `asked` the side a user wants (0: automatic).
     One sample of a tile may take half of the device's memory; as many share a forward as fit beside
@@ -137,7 +146,8 @@ def layout(
             dtype=model.unet.dtype,
         )
 
-    limit, room = model.unet.memory() // 2, model.unet.room()
+    waiting = kept_bytes(model.network.config, samples * kept, *size, model.unet.dtype)
+    limit, room = model.unet.memory() // 2, model.unet.room() - waiting
     if needs(smallest(multiple)) > 2 * limit:
         raise InputError(
             f"{frames} frames at a time need about {gigabytes(needs(smallest(multiple)))} even in "
@@ -145,7 +155,8 @@ def layout(
         )
     side = tile_side(*size, trained, asked, lambda side: needs(side) <= limit, multiple)
     at_once = sharing(samples, lambda count: needs(side, count) <= room)
-    return Layout(*size, side, multiple, samples, at_once, needs(side, at_once))
+    memory = needs(side, at_once) + waiting
+    return Layout(*size, side, multiple, samples, at_once, memory)
 
 
 def sharing(samples: int, fits: Callable[[int], bool]) -> int:

@@ -30,6 +30,8 @@ class StageSettings:
         DPM-Solver++ and guided in the first part only: about 2 and 4 times as fast.
     guidance_start: share of the steps, 0 to 1, after which guidance begins.
     guidance_end: share of the steps, 0 to 1, after which guidance ends.
+    reuse: every how many-th step, 1 to 3, computes the whole network; those between its top level
+        alone, on what the rest gave before: 2 is about 1.5 times as fast, 3 about 2 times.
     """
 
     steps: int
@@ -39,6 +41,7 @@ class StageSettings:
     preset: str = "reference"
     guidance_start: float = 0.0
     guidance_end: float = 1.0
+    reuse: int = 1
 
 
 def samples_per_video(cfg: float) -> int:
@@ -81,6 +84,7 @@ def guidance(
     noise_level: Tensor | None = None,
     at_once: int | None = None,
     guided_timesteps: frozenset[int] | None = None,
+    reuse: int = 1,
 ) -> Guidance:
     """The model as a guided noise predictor on the device; InputError if it reads other text."""
     texts = [
@@ -97,6 +101,7 @@ def guidance(
         noise_level=noise_level,
         at_once=at_once,
         guided_timesteps=guided_timesteps,
+        reuse=reuse,
     )
 
 
