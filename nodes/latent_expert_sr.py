@@ -115,7 +115,6 @@ def inputs(clip: io.Input, seed: io.Input) -> list[io.Input]:
         cut_aware_input("no window reaches across a cut"),
         preset_input(),
         mask_input(),
-        reuse_input(),
     ]
 
 
@@ -155,6 +154,7 @@ class Show1LatentExpertSR(io.ComfyNode):
             inputs=[
                 *inputs(images_input(), seed_input()),
                 loop_input("windows wrap round, the last frame leads to the first"),
+                reuse_input(),
             ],
             outputs=[io.Image.Output(display_name="images")],
             advanced=(*ADVANCED, "loop"),

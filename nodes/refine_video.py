@@ -8,7 +8,14 @@ from ..show1_engine.films import STRETCH
 from ..show1_engine.films.steps import Refine
 from ..show1_engine.host.films import made
 from .latent_expert_sr import ADVANCED, asked, inputs
-from .schema import schema, seed_input, stretch_input, video_input, video_output
+from .schema import (
+    reuse_input,
+    schema,
+    seed_input,
+    stretch_input,
+    video_input,
+    video_output,
+)
 from .sockets import linked_video
 
 STAGE = "Show1RefineVideo"
@@ -23,7 +30,11 @@ class Show1RefineVideo(io.ComfyNode):
             description="Redraws the detail of a video of any length in latent space, from file to "
             "file, shot by shot. What was cancelled goes on where it was.",
             search_aliases=["show1", "show-1", "long video", "film", "refine"],
-            inputs=[*inputs(video_input(), seed_input(changes=False)), stretch_input()],
+            inputs=[
+                *inputs(video_input(), seed_input(changes=False)),
+                reuse_input(),
+                stretch_input(),
+            ],
             outputs=[io.Video.Output(display_name="video")],
             advanced=(*ADVANCED, "stretch"),
         )
