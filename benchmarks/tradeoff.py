@@ -38,6 +38,7 @@ from show1_micro.world import Scene, frame_times  # noqa: E402
 
 SHARES = (1.0, 0.75, 0.5, 0.375, 0.25, 0.19)
 REUSES = (1, 2, 3)
+COLOURS = ("#888", "#2a7de1", "#d95f02")
 GUIDED = {KEYFRAMES: (1.0, 0.8, 0.6, 0.45)}  # the other stages' templates are not guided
 Row = dict[str, Any]
 
@@ -113,6 +114,55 @@ def best(rows: list[Row]) -> list[Row]:
     return found[::-1]
 
 
+def figure(rows: list[Row]) -> str:
+    """An SVG: for every stage, how near each mix stays to the reference run at which speed."""
+    kinds = list(dict.fromkeys(row["kind"] for row in rows))
+    panels = [
+        f'<g transform="translate({60 + 250 * i},30)">{_panel(kind, rows)}</g>'
+        for i, kind in enumerate(kinds)
+    ]
+    key = "".join(
+        f'<circle cx="{70 + 190 * i}" cy="252" r="4" fill="{colour}"/>'
+        f'<text x="{80 + 190 * i}" y="256">{text}</text>'
+        for i, (colour, text) in enumerate(
+            zip(COLOURS, ("fewer steps alone", "reuse 2", "reuse 3"), strict=True)
+        )
+    )
+    width = 70 + 250 * len(kinds)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} 270" '
+        'font-family="sans-serif" font-size="11" fill="#444">'
+        f'<rect width="{width}" height="270" fill="#fff"/>{"".join(panels)}{key}</svg>\n'
+    )
+
+
+def _panel(kind: str, rows: list[Row]) -> str:
+    shown = [row for row in rows if row["kind"] == kind and row["dB to the reference run"] < 99]
+    most = max(row["times as fast"] for row in shown)
+
+    def place(row: Row) -> tuple[float, float]:
+        across = 200 * (row["times as fast"] - 1) / (most - 1)
+        return max(0.0, across), 180 - 180 * (min(row["dB to the reference run"], 60) - 15) / 45
+
+    marks = [
+        f'<text x="-6" y="{184 - 180 * (dB - 15) / 45:.0f}" text-anchor="end">{dB}</text>'
+        f'<path d="M0 {180 - 180 * (dB - 15) / 45:.0f}H200" stroke="#eee"/>'
+        for dB in (20, 30, 40, 50, 60)
+    ]
+    marks += [
+        f'<text x="{across:.0f}" y="196" text-anchor="middle">{times}x</text>'
+        for times in range(1, int(most) + 1)
+        for across in [200 * (times - 1) / (most - 1)]
+    ]
+    marks += [
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{COLOURS[row["reuse"] - 1]}"/>'
+        for row in shown
+        for x, y in [place(row)]
+    ]
+    title = f'<text x="100" y="-10" text-anchor="middle" font-weight="bold">{kind}, dB</text>'
+    return title + "".join(marks)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -121,6 +171,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=8)
     parser.add_argument("--stages", nargs="+", choices=stages, default=stages)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--figure", type=Path, metavar="SVG")
     args = parser.parse_args()
     torch.set_num_threads(1)
     judge = Judge(WEIGHTS)
@@ -139,6 +190,8 @@ def main() -> None:
             )
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1) + "\n")
+    if args.figure:
+        args.figure.write_text(figure(rows))
 
 
 if __name__ == "__main__":
