@@ -6,6 +6,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,8 @@ def _cluster(address: str | None, workers: int, threads: int) -> Iterator[Any]:
                 **common,
             )
         else:
-            asyncio.run(_answers(address))
+            with ThreadPoolExecutor(1) as thread:  # this one may have a loop that runs
+                thread.submit(asyncio.run, _answers(address)).result()
             ray.init(address, **common)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         where = "here" if address is None else f"at '{address}'"

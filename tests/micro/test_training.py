@@ -190,7 +190,7 @@ def test_training_lowers_the_loss_and_resumes(tmp_path, read):
     trainer.counters["phase"] = 1
     with torch.no_grad():
         before = batch_loss(trainer.unet, batch)
-    for _ in range(6):
+    for _ in range(3):
         trainer.loop.step(trainer.loss, trainer.rate)
     trainer.save()
     again = Trainer("keyframes", tmp_path / "keyframes")
