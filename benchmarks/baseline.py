@@ -51,10 +51,11 @@ class PlainUNet(UNet):
         timestep: int | Tensor,
         text: Tensor | TextStates,
         class_labels: Tensor | None = None,
+        kept: list[Tensor] | None = None,
     ) -> Tensor:
         raw = text.pooled if isinstance(text, TextStates) else text
         if sample.ndim == 4:
-            return self(sample.unsqueeze(2), timestep, raw, class_labels).squeeze(2)
+            return self(sample.unsqueeze(2), timestep, raw, class_labels, kept=kept).squeeze(2)
         states = self.encoder_hid_proj(raw) if hasattr(self, "encoder_hid_proj") else raw
         pooled = self.add_embedding(raw) if hasattr(self, "add_embedding") else None
         each = states.repeat_interleave(sample.shape[2], 0)
@@ -62,7 +63,8 @@ class PlainUNet(UNet):
             name: [each for _ in block.text_layers()]
             for block, name in self._text_layer_names.items()
         }
-        return super().forward(sample, timestep, TextStates(pooled, layers), class_labels)
+        states = TextStates(pooled, layers)
+        return super().forward(sample, timestep, states, class_labels, kept=kept)
 
 
 def attend(layer: nn.Module, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

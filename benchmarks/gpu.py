@@ -157,13 +157,18 @@ def _stage(
     work: Workload, model: Show1Model, meter: Meter, images: Tensor | None, first: Tensor | None
 ) -> tuple[Tensor | None, dict[str, Any]]:
     counted: list[tuple[int, ...]] = []
-    hook = model.network.register_forward_pre_hook(
-        lambda net, args: counted.append(tuple(args[0].shape))
-    )
+    kept: list[bool] = []
+
+    def count(net: UNet, args: tuple, options: dict[str, Any]) -> None:
+        counted.append(tuple(args[0].shape))
+        kept.append(bool(options.get("kept")))
+
+    hook = model.network.register_forward_pre_hook(count, with_kwargs=True)
     out, row = meter.measure(lambda: _STAGES[model.kind](work, model, images, first=first))
     hook.remove()
     evaluations = sum(shape[0] for shape in counted)
-    return out, row | {"evaluations": evaluations, "flops": _flops(work.unets[model.kind], counted)}
+    operations = _flops(work.unets[model.kind], counted, kept)
+    return out, row | {"evaluations": evaluations, "flops": operations}
 
 
 def _text(config: dict[str, Any], runtime: Runtime, dtype: str) -> Tensor:
@@ -254,15 +259,20 @@ def _shape(kind: str, work: Workload) -> tuple[int, int, int, int]:
     return frames, scale * s.height, scale * s.width, 3
 
 
-def _flops(config: dict[str, Any], shapes: list[tuple[int, ...]]) -> int:
-    """Of all forwards, counted on meta tensors for one video and multiplied."""
+def _flops(config: dict[str, Any], shapes: list[tuple[int, ...]], kept: list[bool]) -> int:
+    """Of all forwards, counted on meta tensors for one video and multiplied; on `kept` features the
+    top level alone.
+    """
     if not shapes:
         return 0
     with torch.device("meta"):
         net = UNet(config).eval().requires_grad_(False)
     sample, timestep, text, labels = paper.evaluation(net, 1, *shapes[0][2:])
     states = net.prepare_text(text)
-    return flops(lambda: net(sample, timestep, states, labels)) * sum(shape[0] for shape in shapes)
+    features: list[Tensor] = []
+    whole = flops(lambda: net(sample, timestep, states, labels, kept=features))
+    top = flops(lambda: net(sample, timestep, states, labels, kept=features))
+    return sum(shape[0] * (top if some else whole) for shape, some in zip(shapes, kept))
 
 
 def against_baseline(

@@ -46,7 +46,7 @@ Row = dict[str, Any]
 def mixes(kind: str) -> Iterator[Preset]:
     for steps, reuse, end in itertools.product(SHARES, REUSES, GUIDED.get(kind, (1.0,))):
         for sampler in ("default", "dpmpp_2m") if steps == 1.0 else ("dpmpp_2m",):
-            yield Preset(steps, (0.0, end), sampler, reuse)
+            yield Preset(steps, (0.0, end), sampler, reuse=reuse)
 
 
 def cases(judge: Judge, kind: str, count: int) -> list[tuple[Scene, Tensor | None, Tensor | None]]:

@@ -152,8 +152,7 @@ class _Run:
                 cfg=s.cfg,
                 device=device,
                 at_once=plan.at_once,
-                guided_timesteps=steps.guided_timesteps,
-                reuse=steps.reuse,
+                **steps.for_guidance(),
             )
 
         self._predict = predict

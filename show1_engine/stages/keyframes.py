@@ -150,8 +150,7 @@ class _Run:
                     frames=s.num_frames,
                     device=self.device,
                     at_once=plan.at_once,
-                    guided_timesteps=steps.guided_timesteps,
-                    reuse=steps.reuse,
+                    **steps.for_guidance(),
                 )
             )
 

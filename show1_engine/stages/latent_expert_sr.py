@@ -229,8 +229,8 @@ def _refine(
     """The latents of all frames that `time` covers: those before the stretch, and its own."""
     source = generator((s.seed + before.stretches) % 2**63)
     frames = time[-1].round or time[-1].stop
-    own = finite(STAGE, codec.encode(enlarged, frames - before.frames, source), "VAE")
-    latents = before.beside(own)
+    own = codec.encode(enlarged, frames - before.frames, source)
+    latents = before.beside(finite(STAGE, own, "VAE"))
     height, width = latents.shape[-2:]
     plan = layout(
         model,
@@ -262,13 +262,11 @@ def _refine(
         frames=frames - before.frames,
         device=device,
         at_once=plan.at_once,
-        guided_timesteps=steps.guided_timesteps,
-        reuse=steps.reuse,
+        **steps.for_guidance(),
     )
-    start = schedule.stepper().add_noise(latents, noise, schedule.timesteps[0])
     return denoise(
         plan.over(lambda span: predict(span.moment - before.frames), time),
-        start,
+        schedule.stepper().add_noise(latents, noise, schedule.timesteps[0]),
         schedule,
         sources=[source],
         report=previewing(report, rgb_estimate(latents[:, :, before.frames :], enlarged)),

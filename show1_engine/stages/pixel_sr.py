@@ -325,8 +325,7 @@ class Upscaler:
             negative,
             settings=settings,
             schedule=steps.schedule,
-            guided_timesteps=steps.guided_timesteps,
-            reuse=steps.reuse,
+            **steps.for_guidance(),
             size=size,
             frames=frames,
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -55,6 +56,10 @@ class Steps:
 
     def __len__(self) -> int:
         return len(self.schedule.timesteps)
+
+    def for_guidance(self) -> dict[str, Any]:
+        """What `settings.guidance` is told of them."""
+        return {"guided_timesteps": self.guided_timesteps, "reuse": self.reuse}
 
     def told(self, runs: int = 1) -> str:
         """ "75 steps", "25 steps (fast instead of 75, guided in 12)"; `runs` times over."""

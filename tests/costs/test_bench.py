@@ -64,5 +64,5 @@ def test_the_page(tmp_path):
         "| keyframes | 2.00 | 1.50\u00d7 |" in text
         and "| show-1-base | 8 \u00d7 20 \u00d7 32 | 1.00 |" in text
     )
-    assert "| keyframes | show-1-base | 1727 M | 150 / 68 / 28 |" in text
+    assert "| keyframes | show-1-base | 1727 M | 150 / 112 / 45 |" in text
     assert json.loads(page.with_suffix(".json").read_text())["repeats"] == 3

@@ -25,7 +25,7 @@ def work() -> gpu.Workload:
 
 def test_every_stage_is_measured(work, tmp_path):
     result = gpu.measure(work, "cpu")
-    for preset, evaluations in (("reference", 12), ("fast", 6)):
+    for preset, evaluations in (("reference", 12), ("fast", 8)):
         rows = result[preset]
         assert list(rows) == [
             "text",

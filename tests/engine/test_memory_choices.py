@@ -164,9 +164,9 @@ def test_presets_run_fewer_evaluations_and_say_so(models):
         )
         assert torch.isfinite(out).all()
         seen[name] = sum(models.forwards())
-    assert seen == {"reference": 30, "balanced": 14, "fast": 6}
+    assert seen == {"reference": 30, "balanced": 22, "fast": 10}
     assert plans[0].endswith("; 15 steps") and plans[2].endswith(
-        "; 4 steps (fast instead of 15, guided in 2)"
+        "; 6 steps (fast instead of 15, guided in 4, the whole network in 3)"
     )
 
 
