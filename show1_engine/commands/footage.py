@@ -22,7 +22,7 @@ from ..models.kinds import LATENT_EXPERT
 from ..models.text import CLIP
 from ..runtime import PlainRuntime, device_name
 from ..stages.latent_expert_sr import LatentExpertSettings
-from .common import check_workers, models_folder, on_ray, runtime, settings, share_of_card
+from .common import BUNDLED, check_workers, models_folder, on_ray, runtime, settings, share_of_card
 from .terminal import Bar, say
 
 Texts = tuple[Tensor, Tensor]  # the states of the prompt and of the negative prompt
@@ -75,8 +75,8 @@ class Cascade:
 def process(args: argparse.Namespace, steps: StepsOf) -> None:
     """Makes --target of --source, part by part: neither needs to fit into memory."""
     check_workers(args)
-    if on_ray(args) and args.threads is None:
-        args.threads = 1
+    if on_ray(args):
+        _tell_workers(args)
     cascade = Cascade(args)
     film = _film(args, cascade)
     bar = Bar(args.command, unit="frame")
@@ -85,6 +85,15 @@ def process(args: argparse.Namespace, steps: StepsOf) -> None:
     bar.close()
     say(f"{made.timeline.frames} frames written")
     print(args.target)
+
+
+def _tell_workers(args: argparse.Namespace) -> None:
+    """Makes the command line mean the same in another process, wherever that is."""
+    args.threads = args.threads or 1
+    if args.models != BUNDLED:
+        args.models = models_folder(args).absolute()
+    if getattr(args, "text_encoder", None) is not None:  # the latent expert reads another
+        args.text_encoder = args.text_encoder.absolute()
 
 
 def _film(args: argparse.Namespace, cascade: Cascade) -> Film:
