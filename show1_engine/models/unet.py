@@ -282,16 +282,19 @@ class _DownBlock(_Block):
             )
 
     def forward(self, x: Tensor, skips: list[Tensor], step: "_Step") -> Tensor:
-        """Its layers, at its own resolution; what the way up needs is added to `skips`."""
-        for j in range(len(self.resnets)):
-            x = self.layer(j, x, step)
+        """Its layers, and down to the next resolution, if there is one. What the way up needs is
+        added to `skips`.
+        """
+        x = self.layers(x, skips, step)
+        for sampler in self.downsamplers:
+            x = sampler(x, step.temb, step.frames) if self.resampling == "resnet" else sampler(x)
             skips.append(x)
         return x
 
-    def downsampled(self, x: Tensor, skips: list[Tensor], step: "_Step") -> Tensor:
-        """At the next resolution, if there is one."""
-        for sampler in self.downsamplers:
-            x = sampler(x, step.temb, step.frames) if self.resampling == "resnet" else sampler(x)
+    def layers(self, x: Tensor, skips: list[Tensor], step: "_Step") -> Tensor:
+        """At its own resolution alone."""
+        for j in range(len(self.resnets)):
+            x = self.layer(j, x, step)
             skips.append(x)
         return x
 
@@ -536,18 +539,19 @@ class UNet(nn.Module):
 
     def _blocks(self, x: Tensor, step: _Step, kept: list[Tensor] | None) -> Tensor:
         skips = [x]
-        x = self.down_blocks[0](x, skips, step)
-        below = kept[0] if kept else self._below(x, skips, step)
-        if kept is not None and not kept:
-            kept.append(below)
-        # Where nothing was run below, its skips are the only ones.
-        return self.up_blocks[-1](below, skips, step)
+        if kept:
+            self.down_blocks[0].layers(x, skips, step)
+            x = kept[0]
+        else:
+            x = self._below(x, skips, step)
+            if kept is not None:
+                kept.append(x)
+        return self.up_blocks[-1](x, skips, step)
 
     def _below(self, x: Tensor, skips: list[Tensor], step: _Step) -> Tensor:
-        """All levels but the top one, which `x` comes from; back at its resolution."""
-        x = self.down_blocks[0].downsampled(x, skips, step)
-        for block in self.down_blocks[1:]:
-            x = block.downsampled(block(x, skips, step), skips, step)
+        """All the way down, and up again to the top level, whose skips are left."""
+        for block in self.down_blocks:
+            x = block(x, skips, step)
         x = self.mid_block(x, step)
         for block in self.up_blocks[:-1]:
             x = block(x, skips, step)

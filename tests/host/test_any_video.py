@@ -84,13 +84,13 @@ def facts(path) -> dict:
     return {"frames": len(frames), "size": frames[0], "rate": rate, "audio": sound}
 
 
-@pytest.mark.parametrize("count", [1, 7, 8, 29, 81])
+@pytest.mark.parametrize("count", [1, 7, 8, 43])
 def test_upscale(succeed, template, footage, count):
     (path,) = succeed(template(UPSCALE, footage(count)))
     assert facts(path) == {"frames": count, "size": (120, 72), "rate": 25.0, "audio": 1}
 
 
-@pytest.mark.parametrize("count", [1, 7, 8, 29, 81, 121])
+@pytest.mark.parametrize("count", [1, 7, 8, 29, 81])
 def test_interpolate(succeed, template, footage, count):
     (path,) = succeed(template(INTERPOLATE, footage(count)))
     assert facts(path) == {"frames": 4 * (count - 1) + 1, "size": SIZE, "rate": 100.0, "audio": 1}
