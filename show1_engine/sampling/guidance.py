@@ -67,17 +67,15 @@ class Guidance:
         levels = None if self.noise_level is None else self.noise_level.expand(len(sample))
         x = sample.to(self.dtype)
         if self.scale <= 1 or not self._guides(timestep):
-            return self._forward(x, timestep, states[-1][-len(x) :], levels=levels, what="towards")
+            return self._forward(x, timestep, states[-1][-len(x) :], levels=levels)
         if len(states) == 1:
             both = None if levels is None else torch.cat([levels, levels])
             away, towards = self._forward(
-                torch.cat([x, x]), timestep, states[0], levels=both, what="both"
+                torch.cat([x, x]), timestep, states[0], levels=both
             ).chunk(2)
         else:
-            away, towards = (
-                self._forward(x, timestep, text, levels=levels, what=what)
-                for text, what in zip(states, ("away", "towards"), strict=True)
-            )
+            away = self._forward(x, timestep, states[0], levels=levels, after=len(x))
+            towards = self._forward(x, timestep, states[1], levels=levels)
         without, wanted = away[:, : self.channels], towards[:, : self.channels]
         noise = without + self.scale * (wanted - without)
         return torch.cat([noise, towards[:, self.channels :]], dim=1)
@@ -93,10 +91,16 @@ class Guidance:
         return self._repeated[1]
 
     def _forward(
-        self, x: Tensor, timestep: int, text: TextStates, levels: Tensor | None, what: str
+        self,
+        x: Tensor,
+        timestep: int,
+        text: TextStates,
+        levels: Tensor | None,
+        after: int = 0,
     ) -> Tensor:
-        """The UNet on a batch, some samples at a time: the same numbers with less memory. `what`
-        tells it from the other batches of a step.
+        """The UNet on a batch, some samples at a time: the same numbers with less memory. `after`
+        is how many samples of the step stand behind these; from its end on they are counted, as the
+        prompt's are the last, guided or not.
         """
         # A number of the processor's would be copied over at every step, and compiled in by
         # torch.compile.
@@ -105,17 +109,13 @@ class Guidance:
         def run() -> Tensor:
             size = self._samples_of(x)
             parts = [slice(i, i + size) for i in range(0, len(x), size)]
-            return torch.cat(
-                [
-                    self.unet(
-                        x[part],
-                        step,
-                        text[part],
-                        None if levels is None else levels[part],
-                        kept=self._kept.of(what, part.start, x[part].shape),
-                    ).float()
-                    for part in parts
-                ]
+            return torch.cat([forward(part) for part in parts])
+
+        def forward(part: slice) -> Tensor:
+            some = None if levels is None else levels[part]
+            names = range(-after - len(x), -after)[part]
+            return self._kept.forward(
+                names, lambda kept: self.unet(x[part], step, text[part], some, kept=kept).float()
             )
 
         def shrink() -> bool:

@@ -44,22 +44,47 @@ def test_what_was_kept_of_a_forward_gives_its_result(name):
 
 def test_a_step_is_whole_when_a_run_begins_and_then_every_nth():
     kept, whole = Kept(2), []
+
+    def network(given: list[torch.Tensor]) -> torch.Tensor:
+        whole.append(not given)
+        given[:] = given or [torch.zeros(2, 1)]
+        return given[0]
+
     for timestep in (900, 600, 300, 900, 600, 300):  # a run, and the next window's
-        for window in range(2):
+        for _ in range(2):
             kept.begin(timestep)
-            part = kept.of("towards", 0)
-            whole.append(not part)
-            part[:] = [torch.tensor(window)]
+            kept.forward([0, 1], network)
     assert whole == [True, True, False, False, True, True] * 2
 
 
-def test_another_batch_at_a_step_is_computed():
-    """Where guidance ends on a step that would use what was kept."""
-    kept = Kept(3)
+def test_samples_are_kept_apart():
+    """Whatever batch they come in; one that is not known is computed."""
+    kept, seen = Kept(3), []
+
+    def network(given: list[torch.Tensor]) -> torch.Tensor:
+        seen.append(given[0].flatten().tolist() if given else None)
+        given[:] = given or [torch.arange(4.0)[:, None]]  # two frames each
+        return given[0]
+
     kept.begin(900)
-    kept.of("both", 0).append(torch.zeros(2))
+    kept.forward(["away", "towards"], network)
     kept.begin(600)
-    assert kept.of("towards", 0) == [] and len(kept.of("both", 0)) == 1
+    kept.forward(["towards"], network)
+    kept.forward(["towards", "away"], network)
+    kept.forward(["towards", "another"], network)
+    assert seen == [None, [2.0, 3.0], [2.0, 3.0, 0.0, 1.0], None]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_where_guidance_ends_nothing_is_computed_again(monkeypatch, apart):
+    """Steps 1, 3 and 5 are whole, the first two guided; in one forward or one by one."""
+    network = model("show-1-base").network
+    if apart:
+        monkeypatch.setattr("show1_engine.stages.plan.sharing", lambda samples, fits: 1)
+    with whole_forwards(network) as seen:
+        s = {"steps": 6, "guidance_end": 0.5, "reuse": 2, "width": 8, "height": 8}
+        keyframes(model("show-1-base"), *text("show-1-base"), KeyframeSettings(num_frames=2, **s))
+    assert seen == ([2] * 5 if apart else [4, 4, 2])
 
 
 def run(stage: str, **changes) -> torch.Tensor:
