@@ -1,7 +1,6 @@
 """Video files (PyAV), frame by frame, and pictures."""
 
 import os
-import platform
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from fractions import Fraction
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from .errors import InputError, Show1Error
 from .frames import contact_sheet
+from .identity import host
 
 _FASTEST, _USUAL = 1000.0, 8.0  # frames per second: what is believed, and taken where it is not
 _FAR = 2.0  # seconds that are sooner decoded than jumped over
@@ -160,7 +160,7 @@ class VideoWriter:
     ):
         self._path = path
         # Two processes may write the same file, each whole: the later one stands.
-        name = f".{path.name}.{platform.node()[:32]}-{os.getpid()}.part"
+        name = f".{path.name}.{host()}-{os.getpid()}.part"
         self._partial = path.with_name(name)
         self._rate = Fraction(rate).limit_denominator(1001)
         self._tick = None if ticks is None else Fraction(1, ticks)

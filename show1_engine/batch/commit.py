@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..identity import host
 from .jobs import Row
-from .plan import host
 
 SIDECAR, FAILED = ".json", ".failed.json"
 _SAME = ("prompt", "prompts", "seed", "negative_prompt", "settings", "file")

@@ -7,20 +7,16 @@ dtype, models, the memory that tiles are planned for): the first one writes it, 
 import hashlib
 import json
 import os
-import platform
 from collections.abc import Iterator
-from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, printable
+from ..identity import engine, host
 
 PLAN, PLACE = "plan.json", "place.json"
 _ENDS = 2**20  # bytes at either end of a large file that its digest is made of
 _WHOLE = 64 * 2**20  # bytes up to which all of a file is
-# What frames do not come from.
-_ELSEWHERE = ("__main__.py", "batch", "commands", "host", "training", "evaluation")
 
 Fields = dict[str, Any]
 
@@ -111,17 +107,6 @@ def plan_of(asked: Fields) -> Fields:
     return {"engine": engine(), **asked["values"], **files, "loras": loras}
 
 
-@cache
-def engine() -> str:
-    """A digest of that part of this package's code that makes frames."""
-    root, found = Path(__file__).parents[1], hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        name = path.relative_to(root)
-        if name.parts[0] not in _ELSEWHERE:
-            found.update(name.as_posix().encode() + path.read_bytes())
-    return found.hexdigest()[:12]
-
-
 def digest(path: Path) -> str:
     """Twelve characters for a file or all files of a folder; of large files, both ends and the
     size.
@@ -147,11 +132,3 @@ def _add_file(found: Any, path: Path) -> None:
         found.update(file.read(_ENDS))
         file.seek(-_ENDS, 2)
         found.update(file.read())
-
-
-def host() -> str:
-    """This machine's name, as a part of file names."""
-    name = platform.node()
-    with suppress(ValueError):
-        name = name[: name.index(".")]
-    return "".join(c if c.isalnum() or c == "-" else "-" for c in name)[:40] or "host"

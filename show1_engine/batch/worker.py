@@ -15,6 +15,7 @@ from torch import Tensor
 from ..cascade import Cascade, Loaded, run_on
 from ..checkpoints.find import cascade_in, text_encoder_in
 from ..errors import Show1Error, printable
+from ..identity import host
 from ..models.kinds import KEYFRAMES, LATENT_EXPERT
 from ..models.text import CLIP, T5
 from ..out_of_memory import free_cached, is_out_of_memory
@@ -25,7 +26,7 @@ from ..stages.registry import STAGES
 from ..video import read_frames, write_mp4, write_sheet
 from .commit import Clips
 from .jobs import Row
-from .plan import PLACE, PLAN, Fields, compared, digest, fingerprint, host, plan_of, settle
+from .plan import PLACE, PLAN, Fields, compared, digest, fingerprint, plan_of, settle
 
 DONE, FAILED, REFUSED = "done", "failed", "refused"
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no other row would fare better

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from ..batch.plan import engine
 from ..errors import InputError, Show1Error, printable
+from ..identity import engine
 from ..progress import Report, announce, counted, silent
 from . import STRETCH
 from .join import join

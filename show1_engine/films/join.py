@@ -3,7 +3,6 @@
 import heapq
 import logging
 import os
-import platform
 from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, printable
+from ..identity import host
 from ..video import reason
 from .timeline import Timeline
 
@@ -34,7 +34,7 @@ def join(
     """
     import av
 
-    name = f".{target.name}.{platform.node()[:32]}-{os.getpid()}.part"
+    name = f".{target.name}.{host()}-{os.getpid()}.part"
     partial = target.with_name(name)
     try:
         with ExitStack() as stack:
