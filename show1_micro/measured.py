@@ -12,7 +12,7 @@ from torch import Tensor
 from show1_engine.evaluation import report as reports
 from show1_engine.evaluation import sets
 from show1_engine.evaluation.choices import PRESETS, Sampling
-from show1_engine.evaluation.features import Job, Store, drawn, measure_frames
+from show1_engine.evaluation.features import FRAMES, Job, Store, drawn, measure_frames
 from show1_engine.evaluation.networks import Network, load_network
 from show1_engine.evaluation.page import write_page
 from show1_engine.evaluation.sets import FINAL
@@ -25,7 +25,7 @@ from .recogniser import ATTRIBUTES, Reading
 from .world import Scene, clip
 
 METRICS = ("fvd", "fid_frames")
-_FRAMES = 29  # of a whole clip
+_LENGTH = 29  # frames of a whole clip
 # Everything is small already: frames are seen as they are, all rates alike.
 _SAMPLING = Sampling(frames=16, size=SR_SIZE, short="stretch", resize="area")
 _SAMPLES = 24
@@ -77,7 +77,7 @@ class MeasuredRun:
     def finish(self, readings: Mapping[str, Sequence[Reading]]) -> Path:
         """The page of the run. readings: of every stage, in the order of the scenes."""
         for index, (name, scene) in enumerate(zip(self._names, self._scenes, strict=True)):
-            self._measure(self._folder / "real", name, clip(scene, _FRAMES, SR_SIZE), index=index)
+            self._measure(self._folder / "real", name, clip(scene, _LENGTH, SR_SIZE), index=index)
         reports.write_scores(
             self._folder,
             "All words obeyed after each stage, in percent",
@@ -119,7 +119,8 @@ class MeasuredRun:
 
 
 def _jobs(folder: Path, network: Network) -> list[Job]:
-    return [Job.into(folder, metric, network, sampling=_SAMPLING, seed=0) for metric in METRICS]
+    how = {"sampling": _SAMPLING, "seed": 0, "source": FRAMES}
+    return [Job.into(folder, metric, network, **how) for metric in METRICS]
 
 
 def _score(

@@ -45,6 +45,7 @@ class Worker:
         attempts: a row that was begun so often, and whose process ended each time, has failed.
         reporter: gives a stage's report() by the name of its result.
         observe: is called with (row, name of the result, frames (F, H, W, 3)) after every stage.
+        lacks: whether a row whose clip is there is to be made again, for what `observe` keeps.
     """
 
     def __init__(
@@ -55,9 +56,10 @@ class Worker:
         *,
         reporter: Callable[[str], Report] = lambda name: silent,
         observe: Callable[[Row, str, Tensor], None] = lambda row, name, images: None,
+        lacks: Callable[[Row], bool] = lambda row: False,
     ):
         self._clips, self._asked, self._attempts = Clips(Path(folder)), asked, attempts
-        self._reporter, self._observe = reporter, observe
+        self._reporter, self._observe, self._lacks = reporter, observe, lacks
         self._cascade: _Cascade | None = None
 
     def __call__(self, row: Row) -> Row:
@@ -86,10 +88,15 @@ class Worker:
                 return self._refused(row, error)
             failure = printable(error)
         free_cached()  # out here: the error no longer holds the tensors of what failed
-        facts = self._clips.sidecar(row)
-        if self._clips.is_done(row, facts, cascade.plan):  # by another attempt
+        if (facts := self._done(row, cascade.plan)) is not None:  # by another attempt
             return facts
         return self._clips.fail(row, failure, attempt=attempt, host=host())
+
+    def _done(self, row: Row, plan: str) -> Row | None:
+        """The sidecar of a row with nothing left to make; else None."""
+        facts = self._clips.sidecar(row)
+        done = self._clips.is_done(row, facts, plan) and not self._lacks(row)
+        return facts if done else None
 
     def _refused(self, row: Row, error: Exception) -> Row:
         self._clips.clear(row)
@@ -101,8 +108,7 @@ class Worker:
         return self._cascade
 
     def _made(self, cascade: "_Cascade", row: Row, attempt: int, *, began: float) -> Row:
-        facts = self._clips.sidecar(row)
-        if self._clips.is_done(row, facts, cascade.plan):
+        if (facts := self._done(row, cascade.plan)) is not None:
             self._clips.clear(row)
             return facts
         asked = cascade.of(row)

@@ -3,11 +3,14 @@
 torch comes with the first clip that is to be made: where all are done, that is found in a second.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import signal
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ..batch import jobs, plan
 from ..batch.commit import Clips
@@ -26,11 +29,17 @@ from .common import (
 )
 from .terminal import Bar, bar, say
 
+if TYPE_CHECKING:
+    from ..evaluation.generated import GeneratedFeatures
+
 _INTERRUPTED = 130  # as shells have it
 
 
-def run(args: argparse.Namespace) -> int:
-    """0 where every clip is there in the end, 1 where one could not be made."""
+def run(args: argparse.Namespace, features: GeneratedFeatures | None = None) -> int:
+    """0 where every clip is there in the end, 1 where one could not be made.
+
+    features: of the frames before they are encoded; a clip without them is made again.
+    """
     check_workers(args)
     whole_within("--attempts", args.attempts, 1, most=MOST_WORKERS)
     kinds = declared.stages()
@@ -47,13 +56,35 @@ def run(args: argparse.Namespace) -> int:
         plan.compared(args.folder, PLAN, fields)
     key, verify = plan.fingerprint(fields), args.verify
     todo = [row for row in rows if not clips.is_done(row, clips.sidecar(row), key, verify=verify)]
+    if features is not None:
+        todo = _with_unmeasured(rows, todo, features)
     say(f"batch: {len(rows)} clips, {len(rows) - len(todo)} done, {len(todo)} to do")
     if args.dry_run:
         for row in todo:
             print(json.dumps(row, ensure_ascii=False))
         return 0
+    if features is not None:
+        features.settle()
     plan.settle(args.folder, PLAN, fields)
-    return _worked_through(args, clips, todo, asked=asked)
+    return _worked_through(args, clips, todo, asked=asked, features=features)
+
+
+def _with_unmeasured(rows: list[Row], todo: list[Row], features: GeneratedFeatures) -> list[Row]:
+    """Those to do, and those whose clip is there without all its features."""
+    waiting = {row["id"] for row in todo}
+    again = {row["id"] for row in rows if row["id"] not in waiting and features.lacks(row)}
+    if again:
+        say(f"batch: {len(again)} made again, as features of their frames are not there")
+    return [row for row in rows if row["id"] in waiting | again]
+
+
+def _maker(features: GeneratedFeatures | None) -> Callable[..., Callable[[Row], Row]]:
+    """A worker, which also measures frames where features are asked for."""
+    from ..batch.worker import Worker
+
+    if features is None:
+        return Worker
+    return partial(Worker, observe=features.add, lacks=features.lacks)
 
 
 def _asked(args: argparse.Namespace, kinds: jobs.Kinds) -> plan.Fields:
@@ -96,14 +127,22 @@ def _settings(args: argparse.Namespace, stage: str, fields: dict) -> dict[str, A
 
 
 def _worked_through(
-    args: argparse.Namespace, clips: Clips, todo: list[Row], *, asked: plan.Fields
+    args: argparse.Namespace,
+    clips: Clips,
+    todo: list[Row],
+    *,
+    asked: plan.Fields,
+    features: GeneratedFeatures | None,
 ) -> int:
     """Makes the rows, then writes the tables: what the command returns."""
     before = clips.failures()
     for row in todo:
         if row["id"] in before:
             clips.forget(row)
-    work = _on_workers(args, asked, todo) if on_ray(args) else _here(args, clips, asked, todo=todo)
+    if on_ray(args):
+        work = _on_workers(args, asked, todo, features=features)
+    else:
+        work = _here(args, clips, asked, todo=todo, features=features)
     terminated = signal.signal(signal.SIGTERM, signal.default_int_handler)
     missing, failed = {row["id"]: row for row in todo}, 0
     try:
@@ -142,17 +181,21 @@ def _shown(work: Iterator[Row], total: int) -> Iterator[Row]:
 
 
 def _here(
-    args: argparse.Namespace, clips: Clips, asked: plan.Fields, *, todo: list[Row]
+    args: argparse.Namespace,
+    clips: Clips,
+    asked: plan.Fields,
+    *,
+    todo: list[Row],
+    features: GeneratedFeatures | None,
 ) -> Iterator[Row]:
     """The rows made by this process."""
     if not todo:
         return
-    from ..batch.worker import Worker
 
     def report(name: str) -> Any:
         return Bar(name).__call__  # without its plan, which would be said for every clip
 
-    worker = Worker(str(args.folder), asked, args.attempts, reporter=report)
+    worker = _maker(features)(str(args.folder), asked, args.attempts, reporter=report)
     for row in todo:
         try:
             yield worker(row)
@@ -161,15 +204,20 @@ def _here(
             raise
 
 
-def _on_workers(args: argparse.Namespace, asked: plan.Fields, todo: list[Row]) -> Iterator[Row]:
+def _on_workers(
+    args: argparse.Namespace,
+    asked: plan.Fields,
+    todo: list[Row],
+    *,
+    features: GeneratedFeatures | None,
+) -> Iterator[Row]:
     """The rows made by Ray's workers."""
     if not todo:
         return
     from ..batch.on_ray import mapped
-    from ..batch.worker import Worker
 
     yield from mapped(
-        Worker,
+        _maker(features),
         (str(args.folder.absolute()), asked, args.attempts),
         todo,
         workers=args.workers,

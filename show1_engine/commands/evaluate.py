@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..batch import plan as plans
 from ..errors import CheckpointError, InputError, one_of
 from ..evaluation import report as reports
 from ..evaluation import sets, vbench
 from ..evaluation.choices import METRICS, PRESETS, Preset, Sampling
 from ..evaluation.features import (
+    VIDEOS,
     Job,
     Progress,
     Store,
@@ -22,11 +24,13 @@ from ..evaluation.features import (
     drawn_windows,
     measure,
 )
+from ..evaluation.generated import GeneratedFeatures
 from ..evaluation.networks import Network, load_network
 from ..evaluation.networks.published import WEIGHTS, found, missing
 from ..evaluation.page import write_page
 from ..evaluation.sets import FINAL, Clip
 from ..evaluation.votes import QUESTIONS, Look, tally, write_pairs
+from ..stages.registry import STAGES
 from .arguments import models_folder
 from .terminal import bar, say
 
@@ -50,6 +54,8 @@ def _prompts(args: argparse.Namespace) -> None:
         prompts, about = sets.msrvtt_prompts(args.source, args.count, args.seed, each=args.each)
     elif args.set == "vbench":
         prompts, about = sets.vbench_prompts(args.source, args.seed, each=args.each or 5)
+    elif Path(args.set).is_dir():
+        prompts, about = sets.folder_prompts(Path(args.set).resolve(), args.count, args.seed)
     else:
         prompts, about = sets.file_prompts(
             Path(args.set), args.count, args.seed, each=args.each or 1
@@ -71,14 +77,38 @@ def _generate(args: argparse.Namespace) -> int:
     args.jobs = args.folder / "jobs.jsonl"
     if not args.jobs.is_file():
         raise InputError(f"'{args.folder}' has no jobs.jsonl; make it with 'evaluate prompts'")
-    return batch.run(args)
+    return batch.run(args, _while_generating(args) if args.features else None)
+
+
+def _while_generating(args: argparse.Namespace) -> GeneratedFeatures:
+    """What is to be measured of frames before they are encoded."""
+    if args.sweep or args.names != "id":
+        raise InputError("--features are of a run's clips, one a job: not with --sweep or --names")
+    preset = PRESETS[args.protocol]
+    wanted = {
+        metric: (args.network or METRICS[metric].network, _sampling(args, preset, metric))
+        for metric in _metrics(args.features, "--features")
+    }
+    return GeneratedFeatures(
+        args.folder.absolute(),
+        wanted,
+        _last_stage(args.until),
+        places=[path.absolute() for path in _places(args)],
+        others=args.other_weights,
+        device=args.device,
+    )
+
+
+def _last_stage(until: str) -> str:
+    """The name of the frames that a run until a stage (its option) ends with."""
+    return next(stage.result for stage in STAGES.values() if stage.option == until)
 
 
 # Features
 
 
 def _features(args: argparse.Namespace) -> None:
-    stages = [FINAL, *sets.stages_in(args.run / "stages")] if args.stage == "all" else [args.stage]
+    stages = _stages_with_clips(args.run) if args.stage == "all" else [args.stage]
     networks = _networks(args)
     for stage in stages:
         clips = sets.run_clips(args.run, stage)
@@ -88,14 +118,38 @@ def _features(args: argparse.Namespace) -> None:
                 f"show1_engine evaluate generate {args.run})"
             )
         jobs = _jobs(args, networks, args.run / "features" / stage, real=False)
+        for job in jobs:
+            _check_not_mixed(job, clips)
         say(f"{stage}: {len(clips):,} of {len(sets.jobs_of(args.run)):,} clips are there")
         _measure(args, clips, jobs, name=stage)
     print(args.run / "features")
 
 
+def _stages_with_clips(run: Path) -> list[str]:
+    """The final one, and those that were saved before it: the last one's clips are the final."""
+    plan = run / "plan.json"
+    last = _last_stage(plans.read_fields(run, plan.name)["until"]) if plan.is_file() else FINAL
+    return [FINAL, *(name for name in sets.stages_in(run / "stages") if name != last)]
+
+
+def _check_not_mixed(job: Job, clips: Iterable[Clip]) -> None:
+    """InputError where a store of frames before encoding lacks clips: videos are no substitute."""
+    if job.source == VIDEOS:
+        return
+    of_all = not METRICS[job.metric].captions
+    missing = [clip for clip in clips if (of_all or clip.caption) and clip.id not in job.store]
+    if missing:
+        raise InputError(
+            f"'{job.store.folder}' holds features of frames before encoding and lacks "
+            f"{len(missing):,} clips, '{missing[0].id}' the first; features of videos do not mix "
+            "with them: go on with evaluate generate --features, or delete the folder"
+        )
+    say(f"{job.metric}: there already, of the frames before encoding")
+
+
 def _real(args: argparse.Namespace) -> None:
     clips = _real_clips(args)
-    count = args.count or PRESETS[args.preset].count
+    count = args.count or PRESETS[args.protocol].count
     _measure_real(args, clips, _networks(args), folder=args.out, count=count)
     print(args.out)
 
@@ -160,12 +214,12 @@ def _moving(shown: Any) -> Progress:
     return progress
 
 
-def _metrics(args: argparse.Namespace) -> list[str]:
-    names = [name.strip() for name in args.metric.split(",") if name.strip()]
+def _metrics(text: str, option: str = "--metric") -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
-        one_of("--metric", name, tuple(METRICS))
+        one_of(option, name, tuple(METRICS))
     if not names:
-        raise InputError(f"--metric is empty; give some of {', '.join(METRICS)}")
+        raise InputError(f"{option} is empty; give some of {', '.join(METRICS)}")
     return names
 
 
@@ -174,7 +228,7 @@ def _networks(args: argparse.Namespace) -> dict[str, Network]:
     places, device = _places(args), device_of(args.device)
     loaded: dict[str, Network] = {}
     chosen: dict[str, Network] = {}
-    for metric in _metrics(args):
+    for metric in _metrics(args.metric):
         name = args.network or METRICS[metric].network
         if name not in loaded and found(name, places) is None and name != "lite0":
             say(f"{metric}: not measured: {missing(name, places)}")
@@ -206,20 +260,25 @@ def _places(args: argparse.Namespace) -> list[Path]:
 def _jobs(
     args: argparse.Namespace, networks: dict[str, Network], folder: Path, *, real: bool
 ) -> list[Job]:
-    preset = PRESETS[args.preset]
+    preset = PRESETS[args.protocol]
     jobs = []
     for metric, network in networks.items():
         if real and not METRICS[metric].against:
             continue
         sampling = _sampling(args, preset, metric, real=real)
-        jobs.append(Job.into(folder, metric, network, sampling=sampling, seed=args.seed))
+        there = _store(folder / metric)
+        source = there.settings.get("source", VIDEOS) if there else VIDEOS
+        how = {"sampling": sampling, "seed": args.seed, "source": source}
+        jobs.append(Job.into(folder, metric, network, **how))
     return jobs
 
 
-def _sampling(args: argparse.Namespace, preset: Preset, metric: str, *, real: bool) -> Sampling:
+def _sampling(
+    args: argparse.Namespace, preset: Preset, metric: str, *, real: bool = False
+) -> Sampling:
     """The preset's, with what is given in its place."""
     names = [field.name for field in dataclasses.fields(Sampling)]
-    given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    given = {name: value for name in names if (value := getattr(args, name, None)) is not None}
     sampling = dataclasses.replace(preset.sampling_of(metric, real), **given)
     if real:
         sampling = dataclasses.replace(sampling, stride=sampling.real_stride)
@@ -250,7 +309,7 @@ def _folder(args: argparse.Namespace) -> None:
     _measure(args, clips, jobs, name="generated")
     if args.real is not None and not any((args.real / name).is_dir() for name in METRICS):
         real = sets.folder_clips(args.real)
-        count = args.count or min(len(clips), PRESETS[args.preset].count)
+        count = args.count or min(len(clips), PRESETS[args.protocol].count)
         _measure_real(args, real, networks, folder=args.out / "real", count=count)
         args.real = args.out / "real"
     about = {"set": args.fake.resolve().name, "clips": len(clips)}
@@ -262,9 +321,9 @@ def _write(
 ) -> Path:
     """The three files of a report; the path of the page."""
     options = reports.Options(
-        PRESETS[args.preset], args.count, args.seed, splits=args.splits, force=args.force
+        PRESETS[args.protocol], args.count, args.seed, splits=args.splits, force=args.force
     )
-    rows = list(_rows(out, args.real, _metrics(args), options=options))
+    rows = list(_rows(out, args.real, _metrics(args.metric), options=options))
     curve = _store(out / "features" / FINAL / "clipsim")
     report = reports.write_report(
         out,
@@ -285,9 +344,10 @@ def _rows(
 ) -> Iterable[reports.Row]:
     stages = [*sets.stages_in(out / "features"), FINAL]
     for metric in metrics:
-        for stage in stages:
-            fake = _store(out / "features" / stage / metric)
-            against = _store(real / metric) if real else None
+        stores = {stage: _store(out / "features" / stage / metric) for stage in stages}
+        reports.check_one_source(metric, [store for store in stores.values() if store])
+        against = _store(real / metric) if real else None
+        for stage, fake in stores.items():
             if fake is not None:
                 yield reports.score(metric, fake, against, options=options, stage=stage)
             elif stage == FINAL:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..evaluation.choices import (
     FITS,
@@ -25,14 +26,14 @@ _USUAL = ", ".join(METRICS)
 def fill(
     command: argparse.ArgumentParser, generate: Callable[[argparse.ArgumentParser], None]
 ) -> None:
-    """All actions; `action` is the name of the one that is asked for. `generate` fills its parser,
-    which is much like that of 'batch'.
+    """All actions; `action` is the name of the one that is asked for. `generate` fills its parser
+    with all that is as in 'batch'.
     """
     command.usage = "%(prog)s ACTION [options]"
     command.epilog = (
         "A run is a folder: prompts, then generate, features, report. 'folder' does it for "
         "any videos. What an option is when left out is said in each action's --help (default: "
-        "the preset's)."
+        "the protocol's)."
     )
     actions = command.add_subparsers(
         required=True,
@@ -43,12 +44,20 @@ def fill(
     )
     for name, (add, what) in ACTIONS.items():
         about = f"{what[0].upper()}{what[1:]}."
-        (add or generate)(actions.add_parser(name, help=what, description=about))
+        parser = actions.add_parser(name, help=what, description=about)
+        if name == "generate":
+            generate(parser)
+        add(parser)
 
 
 def _prompts(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("set", metavar="SET", help=f"{', '.join(SETS)}, or a text file with a prompt a line")
+    add(
+        "set",
+        metavar="SET",
+        help=f"{', '.join(SETS)}, a text file with a prompt a line, or a folder of videos with "
+        "captions beside them",
+    )
     add(
         "source",
         type=Path,
@@ -72,6 +81,22 @@ def _prompts(command: argparse.ArgumentParser) -> None:
         "vbench, all of msrvtt, else 1)",
     )
     _add_seed(command, "of all clips' seeds")
+
+
+def _generate(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group(
+        "features",
+        "Of the frames after every stage, before they are encoded: what 'features' makes of the "
+        "clips. A choice that is left out is the protocol's.",
+    )
+    group.add_argument(
+        "--features",
+        metavar="NAMES",
+        help=f"some of {_USUAL}, with commas between (default: none)",
+    )
+    _add_protocol(group, "--protocol")
+    _add_network(group)
+    _add_choices(group, without=("real_stride",))
 
 
 def _features(command: argparse.ArgumentParser) -> None:
@@ -102,7 +127,7 @@ def _real(command: argparse.ArgumentParser) -> None:
         "--count",
         type=int,
         metavar="N",
-        help="clips to draw (default: the preset's, or all there are)",
+        help="clips to draw (default: the protocol's, or all there are)",
     )
     _add_networks(command)
     _add_sampling(command)
@@ -182,7 +207,7 @@ def _weights(command: argparse.ArgumentParser) -> None:
 
 ACTIONS = {
     "prompts": (_prompts, "write the prompts of a set as a run"),
-    "generate": (None, "make a run's clips, as 'batch' does"),
+    "generate": (_generate, "make a run's clips, as 'batch' does, and features on the way"),
     "features": (_features, "compute features of a run's clips"),
     "real": (_real, "compute features of real clips"),
     "report": (_report, "write report.json, report.md and report.html of a run"),
@@ -201,16 +226,32 @@ def _add_metric(command: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help=f"some of {_USUAL}, with commas between (default: all)",
     )
+    _add_protocol(command, "--protocol", "--preset")
+
+
+def _add_protocol(command: Any, *names: str) -> None:
+    """`--preset` is its older name, and in 'generate' that of something else."""
     command.add_argument(
-        "--preset",
+        *names,
         choices=tuple(PRESETS),
         default="paper",
-        help="protocol; what it does not say is chosen, and reported (default: %(default)s)",
+        help="what it does not say is chosen, and reported (default: %(default)s)",
     )
 
 
 def _add_networks(command: argparse.ArgumentParser) -> None:
     _add_metric(command)
+    _add_network(command)
+    command.add_argument(
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="cpu, cuda, cuda:1 ...; auto: cuda where there is one (default: %(default)s)",
+    )
+
+
+def _add_network(command: Any) -> None:
+    """Which network, and its weights."""
     command.add_argument(
         "--network",
         choices=NETWORKS,
@@ -223,15 +264,9 @@ def _add_networks(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take weights that are not the published ones; the report records which",
     )
-    command.add_argument(
-        "--device",
-        default="auto",
-        metavar="NAME",
-        help="cpu, cuda, cuda:1 ...; auto: cuda where there is one (default: %(default)s)",
-    )
 
 
-def _add_places(command: argparse.ArgumentParser) -> None:
+def _add_places(command: Any) -> None:
     command.add_argument(
         "--weights",
         type=Path,
@@ -243,9 +278,16 @@ def _add_places(command: argparse.ArgumentParser) -> None:
 
 
 def _add_sampling(command: argparse.ArgumentParser) -> None:
-    """The settings of Sampling: left out, they are the preset's."""
-    group = command.add_argument_group("frames", "Left out: as the preset has it.")
+    group = command.add_argument_group("frames", "Left out: as the protocol has it.")
+    _add_choices(group)
+    _add_seed(command, "of random places and draws")
+
+
+def _add_choices(group: Any, without: tuple[str, ...] = ()) -> None:
+    """The settings of Sampling: left out, they are the protocol's."""
     for field in declared.settings("evaluation.choices", "Sampling").values():
+        if field.name in without:
+            continue
         option, text = "--" + field.name.replace("_", "-"), field.text.rstrip(".")
         if field.type is bool:
             group.add_argument(option, action=argparse.BooleanOptionalAction, help=text)
@@ -253,7 +295,6 @@ def _add_sampling(command: argparse.ArgumentParser) -> None:
             group.add_argument(option, choices=_LISTS[field.name], help=text)
         else:
             group.add_argument(option, type=int, metavar="N", help=text)
-    _add_seed(command, "of random places and draws")
 
 
 def _add_seed(command: argparse.ArgumentParser, what: str) -> None:
@@ -286,14 +327,14 @@ def _add_report(command: argparse.ArgumentParser) -> None:
         "--count",
         type=int,
         metavar="N",
-        help="clips of each kind, drawn by the seed (default: the preset's, or all if they are "
+        help="clips of each kind, drawn by the seed (default: the protocol's, or all if they are "
         "fewer and equally many)",
     )
     add(
         "--splits",
         type=int,
         metavar="N",
-        help="of the Inception score (default: the preset's)",
+        help="of the Inception score (default: the protocol's)",
     )
     add(
         "--force",

@@ -1,8 +1,8 @@
 """Features on disk, a small file for each clip: what a killed run leaves, the next one skips.
 
-A store is a folder: `settings.json` (metric, network, weights, frames) and `ID.npy` for each clip,
-float32. It holds a clip's row (d,), or its frames' rows (F, d). Order, shards and interruptions
-leave no trace in it.
+A store is a folder: `settings.json` (metric, network, weights, which frames, and of what source)
+and `ID.npy` for each clip, float32. It holds a clip's row (d,), or its frames' rows (F, d). Order,
+shards and interruptions leave no trace in it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from .choices import METRICS, Sampling
 from .clips import TooShort, frame_count, number_of, read_clip, seen, windows
 from .networks import Network
 from .networks.clip import similarities
-from .sets import Clip, write_text
+from .sets import Clip, write_text, written
 
 Progress = Callable[[int, int], None]
+FRAMES, VIDEOS = "frames", "videos"  # what features are of: before any codec, or files
 
 
 class Store:
@@ -70,10 +71,8 @@ class Store:
             raise ResultError(f"the features of '{name}' are NaN or infinite; compute in fp32")
         path = self.path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.part")
-        with partial.open("wb") as file:
+        with written(path) as partial, partial.open("wb") as file:
             np.save(file, features.float().numpy(), allow_pickle=False)
-        partial.replace(path)
 
     def read(self, name: str) -> np.ndarray:
         """(d,) or (F, d)."""
@@ -110,17 +109,30 @@ class Job:
     sampling: Sampling
     store: Store
 
+    @property
+    def source(self) -> str:
+        """FRAMES or VIDEOS."""
+        return self.store.settings["source"]
+
     @classmethod
     def into(
-        cls, folder: Path, metric: str, network: Network, *, sampling: Sampling, seed: int
+        cls,
+        folder: Path,
+        metric: str,
+        network: Network,
+        *,
+        sampling: Sampling,
+        seed: int,
+        source: str = VIDEOS,
     ) -> Job:
-        """A job whose store lies in `folder`/`metric`."""
+        """A job whose store lies in `folder`/`metric`. source: FRAMES or VIDEOS, never both."""
         sees = asdict(sampling)
         settings = {
             "metric": metric,
             "network": network.name,
             "weights": network.digest,
             "note": network.note,
+            "source": source,
             **sees,
             "seed": seed if sampling.place in ("random", "windows") else 0,
         }

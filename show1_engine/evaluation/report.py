@@ -25,6 +25,7 @@ from .metrics import (
 )
 from .sets import FINAL, write_text
 
+_SEEN = ("frames", "stride", "place", "size", "fit", "resize", "antialias")
 _FOLDS = 5  # disjoint parts whose spread gives a standard error
 _PYPROJECT = Path(__file__).absolute().parents[2] / "pyproject.toml"
 
@@ -83,10 +84,21 @@ def score(
     return row
 
 
+def check_one_source(metric: str, stores: Sequence[Store]) -> None:
+    """InputError where some stages' features are of frames, and others' of videos."""
+    sources = {store.settings.get("source"): store.folder for store in stores}
+    if len(sources) > 1:
+        places = ", ".join(f"'{folder}' of {source}" for source, folder in sources.items())
+        raise InputError(
+            f"{metric}: {places}: stages compare only where all are of frames before encoding, or "
+            "all of videos; delete one of them and make it again"
+        )
+
+
 def _choices(fake: Store, real: Store | None) -> dict[str, Any]:
     own = {name: value for name, value in fake.settings.items() if name != "metric"}
     if real is not None:
-        for name in ("frames", "stride", "place", "size", "fit", "resize", "antialias"):
+        for name in ("source", *_SEEN):
             if real.settings.get(name) != own.get(name):
                 own[f"real {name}"] = real.settings.get(name)
     return own
@@ -147,6 +159,9 @@ def _frechet(row: Row, fake: Store, real: Store, *, options: Options) -> None:
 def _counts(row: Row, fake: Store, real: Store, *, options: Options) -> tuple[int, int]:
     """How many clips of each kind: equal, unless forced."""
     there = (len(fake), len(real))
+    for store in (fake, real):
+        if not len(store):
+            raise InputError(f"'{store.folder}' holds features of no clip; make them first")
     if options.count is not None:
         if options.count > min(there) or options.count < 2:
             raise InputError(
@@ -335,7 +350,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     parts = [
         "# Evaluation",
         f"Set: {about or 'a folder of clips'}. Engine {report['engine']}.",
-        f"Preset `{report['preset']}`: {report['says']}.",
+        f"Protocol `{report['preset']}`: {report['says']}.",
         markdown_table(
             ("metric", "stage", "value", "clips", "real clips", "the paper", "what it is"),
             [

