@@ -8,9 +8,12 @@ import pytest
 import torch
 from torch import nn
 
+from show1_engine.__main__ import main
 from show1_engine.errors import CheckpointError, InputError
+from show1_engine.evaluation.features import Store
 from show1_engine.evaluation.networks import c3d, clip, i3d, inception, load_network
 from show1_engine.evaluation.networks.published import WEIGHTS, digests, found, missing
+from show1_engine.video import write_mp4
 
 
 def filled(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -306,6 +309,28 @@ def test_torchmetrics_agrees_on_clipsim(tiny_clip, seeing):
         theirs.update(list(frames.movedim(-1, 1)), [caption] * len(frames))
         assert float(theirs.compute()) == pytest.approx(max(ours, 0), abs=2e-3)
     assert max(map(abs, found.values())) > 1
+
+
+def test_a_page_shows_clipsim_by_frame_and_its_extremes(tiny_clip, tmp_path):
+    """From videos with captions to the page; the clips named are those of the features."""
+    for i in range(6):
+        write_mp4(tmp_path / "clips" / f"{i}.mp4", clip_frames(5).roll(7 * i, 1) / 255, 8.0)
+        (tmp_path / "clips" / f"{i}.txt").write_text(f"caption {i}")
+    command = ["evaluate", "folder", str(tmp_path / "clips"), "--out", str(tmp_path / "out")]
+    assert main([*command, "--metric", "clipsim", "--weights", str(tiny_clip.parent)]) == 0
+    store = Store(tmp_path / "out" / "features" / "final" / "clipsim")
+    means = {name: float(store.read(name).mean()) for name in store.names()}
+    order = sorted(means, key=means.get)
+    page = (tmp_path / "out" / "report.html").read_text()
+    highest, lowest = page.split("Highest CLIPSIM")[1].split("Lowest CLIPSIM")
+    for name in order[-4:]:
+        assert f"{name}: {means[name]:.4f}" in highest and f"caption {name}" in highest
+    assert [f"{name}: {means[name]:.4f}" in lowest for name in order] == [True] * 4 + [False] * 2
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["rows"][0]["value"] == pytest.approx(sum(means.values()) / 6, rel=1e-6)
+    by_frame = np.mean([store.read(name) for name in means], axis=0)
+    assert report["by_frame"] == pytest.approx(by_frame.tolist(), rel=1e-6)
+    assert "CLIPSIM by frame" in page and "<polyline" in page
 
 
 def test_a_folder_that_is_no_clip(tmp_path):
