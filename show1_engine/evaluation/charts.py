@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-_WIDTH, _ROW, _LEFT, _RIGHT = 640, 30, 180, 120  # of the drawing, in its own units
-_HEIGHT, _FOOT = 220, 26
+_WIDTH, _ROW = 480, 30  # of the drawing, in its own units: about a pixel each on a card
+_LETTER = 7.6  # the width of one, about
+_HEIGHT, _FOOT = 190, 26
 
 
 @dataclass(frozen=True)
@@ -28,18 +29,21 @@ def bars(rows: Sequence[Bar], title: str, least: float | None = None) -> str:
     ends = [x for row in rows for x in (row.value, row.high, row.mark) if x is not None]
     top = max([end for end in ends if math.isfinite(end)], default=1.0) or 1.0
     start = least or 0.0
-    scale = (_WIDTH - _LEFT - _RIGHT) / max(top - start, 1e-12)
+    texts = [row.text or f"{row.value:.4g}" for row in rows]
+    left = _LETTER * max((len(row.name) for row in rows), default=0) + 12
+    right = _LETTER * max(map(len, texts), default=0) + 12
+    scale = max(_WIDTH - left - right, 60) / max(top - start, 1e-12)
 
     def at(value: float) -> float:
-        return _LEFT + max(0.0, value - start) * scale
+        return left + max(0.0, value - start) * scale
 
     lines = []
-    for i, row in enumerate(rows):
+    for i, (row, text) in enumerate(zip(rows, texts, strict=True)):
         y = i * _ROW
-        width = at(row.value) - _LEFT
+        width = at(row.value) - left
         lines.append(
-            f'<text x="{_LEFT - 8}" y="{y + 20}" class="name">{escape(row.name)}</text>'
-            f'<rect x="{_LEFT}" y="{y + 6}" width="{width:.1f}" height="18" class="bar"/>'
+            f'<text x="{left - 8:.1f}" y="{y + 20}" class="name">{escape(row.name)}</text>'
+            f'<rect x="{left:.1f}" y="{y + 6}" width="{width:.1f}" height="18" class="bar"/>'
         )
         if row.low is not None and row.high is not None:
             low, high = at(row.low), at(row.high)
@@ -50,7 +54,6 @@ def bars(rows: Sequence[Bar], title: str, least: float | None = None) -> str:
         if row.mark is not None:
             lines.append(f'<path d="M{at(row.mark):.1f} {y + 2}v26" class="mark"/>')
         end = max(at(x) for x in (row.value, row.high, row.mark) if x is not None)
-        text = row.text or f"{row.value:.4g}"
         lines.append(f'<text x="{end + 8:.1f}" y="{y + 20}">{escape(text)}</text>')
     return _drawing(lines, len(rows) * _ROW, title)
 

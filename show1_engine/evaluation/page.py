@@ -22,6 +22,7 @@ _TEMPLATE = Path(__file__).with_name("page.html")
 _SIDE = 192  # the longer side of a clip on the page, in pixels
 _TINY = 100  # below, pixels are shown as squares
 _LONGEST = 64  # frames
+_SCORES = ("score", "value", "clips", "the paper", "what it is")
 
 
 def write_page(
@@ -41,21 +42,25 @@ def write_page(
 
 
 def _intro(report: Mapping[str, Any]) -> str:
-    about = ", ".join(f"{name}: {value}" for name, value in report["set"].items())
+    about = ", ".join(f"{name}: {_short(name, value)}" for name, value in report["set"].items())
     lines = [
         about,
-        f"Preset {report['preset']}: {report['says']}.",
+        f"Protocol {report['preset']}: {report['says']}.",
         f"Engine {report['engine']}. In the drawings orange marks are the paper's numbers, thin "
         "lines standard errors or 95 % intervals.",
     ]
     return "".join(f'<p class="soft">{escape(text)}</p>' for text in lines if text)
 
 
+def _short(name: str, value: object) -> str:
+    return str(value)[:16] if name == "sha256" else str(value)
+
+
 def _score_table(report: Mapping[str, Any]) -> str:
     rows = [_metric_cells(row) for row in report["rows"] if row["stage"] == FINAL]
     for title, scores in report.get("scores", {}).items():
         rows += [_score_cells(title, row) for row in scores]
-    return _table(("score", "value", "clips", "the paper", "what it is"), rows)
+    return _table(_SCORES, rows)
 
 
 def _metric_cells(row: Mapping[str, Any]) -> str:
@@ -77,7 +82,10 @@ def _value_cell(row: Mapping[str, Any]) -> str:
 
 
 def _cells(name: object, value: str, rest: tuple[object, object, object]) -> str:
-    plain = [f'<td class="number">{escape(str(cell))}</td>' for cell in rest[:2]]
+    plain = [
+        f'<td class="number" data-is="{head}">{escape(str(cell))}</td>'
+        for head, cell in zip(_SCORES[2:4], rest[:2], strict=True)
+    ]
     return f"<td>{escape(str(name))}</td>{value}{''.join(plain)}<td>{escape(str(rest[2]))}</td>"
 
 
@@ -168,7 +176,7 @@ def _choices(row: Mapping[str, Any]) -> str:
     if row["error"] is not None:
         lines.append(("standard error", row["error_is"]))
     cells = [
-        f'<td>{escape(str(name))}</td><td class="number">{escape(str(value))}</td>'
+        f'<td>{escape(str(name))}</td><td class="choice">{escape(str(value))}</td>'
         for name, value in lines
     ]
     notes = "".join(f"<li>{escape(note)}</li>" for note in row["notes"])
