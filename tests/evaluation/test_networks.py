@@ -313,6 +313,7 @@ def test_torchmetrics_agrees_on_clipsim(tiny_clip, seeing):
 
 def test_a_page_shows_clipsim_by_frame_and_its_extremes(tiny_clip, tmp_path):
     """From videos with captions to the page; the clips named are those of the features."""
+    (tmp_path / "clips").mkdir()
     for i in range(6):
         write_mp4(tmp_path / "clips" / f"{i}.mp4", clip_frames(5).roll(7 * i, 1) / 255, 8.0)
         (tmp_path / "clips" / f"{i}.txt").write_text(f"caption {i}")
