@@ -38,8 +38,8 @@ def run(args: argparse.Namespace) -> None:
     captions = dict.fromkeys(scene.source.caption for scene in footage.scenes)
     own = ["", *captions][place.rank :: place.count]
     if encoded.missing(own):
-        encoder = encoder_of(args, kind, place.device)
-        encoded.add_texts(encoder, own, Bar("captions encoded"))
+        # Without a name: the text encoder is gone before the model is loaded.
+        encoded.add_texts(encoder_of(args, kind, place.device), own, Bar("captions encoded"))
     if kind == LATENT_EXPERT:
         _latents(args, encoded, footage.scenes[place.rank :: place.count], device=place.device)
     place.wait()

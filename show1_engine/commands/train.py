@@ -45,8 +45,9 @@ def _training(args: argparse.Namespace, models: Path) -> MotionTraining:
     paths, place = cascade_in(models), runtime(args)
     if args.kind not in paths:
         raise missing_model(models, args.kind)
-    encoder = _encoder(args, models, place, paths=paths)
-    states = encoder.encode([args.prompt, args.sample_prompt or args.prompt, ""])
+    prompts = [args.prompt, args.sample_prompt or args.prompt, ""]
+    # Without a name: the text encoder is gone before the model is loaded.
+    states = _encoder(args, models, place, paths=paths).encode(prompts)
     return MotionTraining(
         load_model(paths[args.kind], place),
         _clip(args.clip),

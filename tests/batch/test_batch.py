@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import weakref
 from collections import Counter
 from pathlib import Path
 
@@ -20,13 +19,8 @@ from show1_engine.__main__ import main
 from show1_engine.batch import jobs, plan
 from show1_engine.batch.commit import Clips
 from show1_engine.batch.worker import Worker
-from show1_engine.bundled import WEIGHTS
 from show1_engine.commands import declared
 from show1_engine.errors import InputError
-from show1_engine.models.kinds import FIRST_FRAME_SR
-from show1_engine.progress import silent
-from show1_engine.runtime import PlainRuntime
-from show1_engine.stages.registry import STAGES
 from show1_engine.video import VideoReader, write_sheet
 
 KINDS = declared.stages()
@@ -454,44 +448,3 @@ def test_a_run_that_is_ended_goes_on(table, tmp_path, pack, number):
     assert [row["id"] for row in rows] == [f"0000{i}-s0" for i in range(4)]
     assert all(row == made.get(row["id"], row) for row in rows)
     assert odd_files(folder) == []
-
-
-# The cascade
-
-
-def test_a_model_is_gone_before_the_next_is_loaded(monkeypatch):
-    alive, load = [], cascade.load_model
-    load_text = cascade.load_text_encoder
-
-    def followed(loader):
-        def loading(*arguments, **options):
-            names = [name for name, reference in alive if reference() is not None]
-            assert names == [], names
-            loaded = loader(*arguments, **options)
-            for handle in loaded.handles():
-                alive.append((loaded.name, weakref.ref(handle.module)))
-            return loaded
-
-        return loading
-
-    monkeypatch.setattr(cascade, "load_model", followed(load))
-    monkeypatch.setattr(cascade, "load_text_encoder", followed(load_text))
-    asked = cascade.Cascade(WEIGHTS, PROMPTS[0], settings=_quick())
-    names = [name for name, _ in cascade.run(asked, PlainRuntime(), lambda name: silent)]
-    assert names[-1] == "latent_expert_sr"
-    # The stages with models of their own, the expert's VAE, two text encoders.
-    assert len(alive) == 4 + 1 + 2
-
-
-def _quick() -> dict:
-    from dataclasses import replace
-
-    from show1_engine.bundled import SETTINGS
-
-    found = {}
-    for kind, stage in STAGES.items():
-        steps = 5 if stage.option == "expert" else 1 if kind == FIRST_FRAME_SR else 2
-        found[kind] = replace(stage.settings, **{**SETTINGS[stage.field], "steps": steps})
-        if stage.option == "keyframes":
-            found[kind] = replace(found[kind], num_frames=2)
-    return found
