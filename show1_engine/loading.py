@@ -163,7 +163,9 @@ def filled(
     runtime: Runtime,
     weight_dtype: str = "default",
 ) -> Handle:
-    """A handle on `network`, whose part `keyed` has the file's keys."""
+    """A handle on `network`, whose part `keyed` has the file's keys. The weights are taken out of
+    what was found one by one, so that of a file that is cast no more is held than was cast.
+    """
     weights, file = found
     parameters = sum(value.numel() for value in weights.values())
     storage, compute = runtime.dtypes(role, dtype_of(weight_dtype), parameters)
@@ -171,8 +173,8 @@ def filled(
     load_strict(
         keyed,
         {
-            key: _stored(value, storage, key, matrix=key in matrices, file=file)
-            for key, value in weights.items()
+            key: _stored(weights.pop(key), storage, key, matrix=key in matrices, file=file)
+            for key in list(weights)
         },
         file,
     )

@@ -21,17 +21,20 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from . import damage
-from .header import HeaderError, read_header
+from .header import read_header
 
 Weights = dict[str, Tensor]
 
 # Published files stay far below: configs of 4 kB, indices of 300 kB, tensor headers of 300 kB,
 # pickles of 500 kB.
 JSON_LIMIT = 4 * 2**20
+_MAPPED = 64 * 2**20  # bytes of a file that are mapped, and let go again, together
 _REPEATED = 64 * 2**20  # bytes that a tensor may have of a smaller storage, over and over
 _PICKLE_LIMIT = 16 * 2**20  # bytes of a pickle beside its tensors
 _PICKLE_STEPS = 500_000  # of the machine that reads pickles; a tensor takes about 25
 
+# What safetensors and a look at the header raise on bytes that are no such file.
+_BROKEN_SAFETENSORS = (SafetensorError, RuntimeError, LookupError, ValueError, TypeError)
 # What the weights-only reader raises on bytes that are no pickle, or a broken one.
 _BROKEN_PICKLE = (
     pickle.UnpicklingError,
@@ -101,20 +104,32 @@ def read_file(path: Path) -> Weights:
 
 
 def read_safetensors(path: Path, prefix: str = "") -> Weights:
-    """The tensors whose names begin with `prefix`, which is taken off."""
+    """The tensors whose names begin with `prefix`, which is taken off, as they lie in the file.
+
+    They are mapped stretch by stretch, so that a stretch's memory is free again as soon as nobody
+    holds a tensor of it.
+    """
     require(path)
+    weights: Weights = {}
     try:
-        read_header(path)
-        with safe_open(path, framework="pt", device="cpu") as file:
-            return {
-                name[len(prefix) :]: file.get_tensor(name)
-                for name in file.keys()
-                if name.startswith(prefix)
-            }
+        for names in _stretches(read_header(path)[0], prefix):
+            with safe_open(path, framework="pt", device="cpu") as file:
+                weights.update((name[len(prefix) :], file.get_tensor(name)) for name in names)
     except OSError as error:
         raise unreadable(path, error) from error
-    except (SafetensorError, HeaderError, RuntimeError, ValueError, TypeError) as error:
+    except _BROKEN_SAFETENSORS as error:
         raise CheckpointError(f"'{path}' {damage.of_safetensors(path)}.") from error
+    return weights
+
+
+def _stretches(header: dict[str, Any], prefix: str) -> list[list[str]]:
+    """The names that begin with `prefix`, in the order of the file and by stretches of it."""
+    found: dict[int, list[str]] = {}
+    starts = {name: header[name]["data_offsets"][0] for name in header if name != "__metadata__"}
+    for name in sorted(starts, key=starts.get):
+        if name.startswith(prefix):
+            found.setdefault(starts[name] // _MAPPED, []).append(name)
+    return list(found.values()) or [[]]  # a file without any is looked at, too
 
 
 def read_pickle(path: Path) -> Weights:
@@ -230,14 +245,14 @@ def read_shards(index: Path) -> Weights:
     weights: Weights = {}
     for name in sorted(set(places.values())):
         shard = read_file(index.parent / name)
-        wanted = [key for key, place in places.items() if place == name]
-        absent = [key for key in wanted if key not in shard]
+        wanted = {key for key, place in places.items() if place == name}
+        absent = sorted(wanted - shard.keys())
         if absent:
             raise CheckpointError(
                 f"'{index}' says that {first_few(absent)} is in '{name}', but it is not. "
                 "Index and shards are of different models: download both again."
             )
-        weights.update((key, shard[key]) for key in wanted)
+        weights.update((key, value) for key, value in shard.items() if key in wanted)
     return weights
 
 
