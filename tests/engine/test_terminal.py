@@ -42,6 +42,21 @@ def test_a_pipe_gets_finished_lines_alone(pack):
     assert done.stderr.splitlines() == SAID
 
 
+def test_generate_tells_a_pipe_what_each_stage_does_and_what_it_made(pack):
+    words = ["generate", "--prompt", "a red circle", "--until", "interpolate"]
+    words += ["--keyframes-num-frames", "2", "--keyframes-steps", "6", "--interpolate-steps", "4"]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "show1_engine", *words],
+        cwd=pack,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    lines = done.stderr.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["keyframes"] * 2 + ["interpolated"] * 2
+    assert lines[0].endswith("; 6 steps") and lines[2].endswith("; 4 steps")
+
+
 def test_a_terminal_gets_bars_that_go_when_they_are_done(pack):
     shown = on_a_terminal([sys.executable, "-c", WORK], pack)
     for what in ("keyframes:  33%", "2/3", "upscale:  50%", "16 frames written"):

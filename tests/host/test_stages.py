@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from graphs import FAST, Graph, add_stage, out, stage_on_frames, stage_on_video
+from graphs import FAST, Graph, add_stage, keyframes_only, out, stage_on_frames, stage_on_video
 
 # Neither is a multiple of 4 or 8. Hosts from 0.27 on cannot read a video of less than 16 lines that
 # is this narrow.
@@ -101,6 +101,16 @@ def test_same_seed_gives_the_same_frames(frames_of, put_frames, stage):
 def test_alpha_is_kept(frames_of, put_frames, stage):
     frames = torch.rand(3, 16, 24, 4, generator=torch.Generator().manual_seed(0))
     assert frames_of(stage_on_frames(stage, put_frames(frames, "rgba.safetensors"))).shape[-1] == 4
+
+
+def test_a_second_queue_loads_nothing(run):
+    """Another seed: the stage works again, on the models and texts that are there."""
+    first, again = keyframes_only(seed=901), keyframes_only(seed=902)
+    assert run(first).status == "success"
+    seen = run(again)
+    kinds = {key: node["class_type"] for key, node in again.prompt.items()}
+    anew = {kinds[key] for key in kinds.keys() - set(seen.cached)}
+    assert seen.status == "success" and anew == {"Show1Keyframes", "TestSaveFrames"}
 
 
 def test_first_frame_by_a_model(run, server, put_frames):
