@@ -15,7 +15,7 @@ from show1_engine.models.kinds import (
     PIXEL_SR,
 )
 from show1_engine.models.memory import unet_bytes, vae_bytes
-from show1_engine.sampling.presets import PRESETS, guided_part, steps_of
+from show1_engine.sampling.presets import PRESETS, guided_part, preset, steps_of
 
 from . import full_size
 from .measure import flops, peak_bytes
@@ -36,13 +36,12 @@ class Stage:
     width: int
     strength: float = 1.0
 
-    def evaluations(self, preset: str = "reference") -> int:
-        """Forwards of one video through the UNet: two for a guided step."""
-        steps = steps_of(PRESETS[preset], self.steps)
+    def evaluations(self, name: str = "reference") -> int:
+        """Forwards of one video through the UNet with a preset: two for a guided step."""
+        chosen = preset(name, self.kind)
+        steps = steps_of(chosen, self.steps)
         steps = steps if self.strength >= 1 else int(steps * self.strength)
-        return self.windows * (
-            steps + len(guided_part(list(range(steps)), *PRESETS[preset].guided))
-        )
+        return self.windows * (steps + len(guided_part(list(range(steps)), *chosen.guided)))
 
 
 STAGES = {

@@ -220,6 +220,7 @@ class SchedulerSchema(Schema):
     final_sigmas_type: Literal["zero", "sigma_min"] | None = "zero"
     lambda_min_clipped: Annotated[float, Field(le=0)] = float("-inf")
     predict_x0: bool = True
+    student_steps: _whole(0, 1000) = 0  # ours: a student is sampled in so many, without guidance
     disable_corrector: Annotated[list[_whole(0, 10_000)], Field(max_length=1000)] = []
 
     @model_validator(mode="after")

@@ -411,6 +411,12 @@ def train_stage(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a prompt a line that keyframes are sampled of (default: held out captions)",
     )
+    add(
+        "--teacher",
+        metavar="DIR",
+        help="folder of models, or micro, whose stage is to have a student of few steps: see "
+        "--student-steps",
+    )
     fields = declared.settings("training.settings", "StageTrainSettings")
     _add_settings(_group(command, "training", STAGE_TRAINING), fields)
 

@@ -9,7 +9,7 @@ from types import FrameType
 import torch
 from torch import Tensor
 
-from ..bundled import STAGE_SIZES, STAGE_TRAINING
+from ..bundled import STAGE_SIZES, STAGE_TRAINING, WEIGHTS
 from ..cascade import t5_of
 from ..checkpoints.find import cascade_in, missing_model, text_encoder_in
 from ..checkpoints.read import Checkpoint, read_checkpoint
@@ -21,6 +21,7 @@ from ..models.handle import Handle
 from ..models.kinds import KEYFRAMES, LATENT_EXPERT
 from ..models.text import CLIP, TextEncoder
 from ..runtime import PlainHandle, PlainRuntime
+from ..stages.registry import STAGES
 from ..training.clips import ClipData, Cut, SceneClips, long_enough
 from ..training.encoded import Encoded
 from ..training.footage import Footage, Scene, fingerprint, looked_through
@@ -30,6 +31,7 @@ from ..training.recipes import RECIPES, Noiser, checked_settings, sizes_of
 from ..training.result import Grown, model_card, write_lora, write_model
 from ..training.settings import StageTrainSettings
 from ..training.stage import StageTraining
+from ..training.student import Teacher, student_config
 from ..training.validation import Validation
 from .common import BUNDLED, given, models_folder
 from .terminal import Bar, say
@@ -42,8 +44,10 @@ def run(args: argparse.Namespace) -> None:
     s = checked_settings(args.stage, settings_of(args))
     place = processes(_device(args))
     lead = place.rank == 0
-    source = _source(args, s)
+    source, taught = _sources(args, s)
     model = resident(model_of(source, PlainRuntime()), place.device)
+    if taught is None:
+        model.require_noise(args.stage)
     cut = _cut(args.stage, s, model)
     footage = _footage(args, place)
     train, held = _parted(long_enough(footage.scenes, cut), s)
@@ -69,7 +73,14 @@ def run(args: argparse.Namespace) -> None:
         device=place.device,
     )
     training = StageTraining(
-        args.stage, model, data, s=s, folder=args.run, place=place, validate=validation
+        args.stage,
+        model,
+        data,
+        s=s,
+        folder=args.run,
+        place=place,
+        validate=validation,
+        teacher=_teacher(taught, model, s, nothing=texts.text(""), device=place.device),
     )
     validation.loss_of = training.learner
     try:
@@ -116,6 +127,44 @@ def _source(args: argparse.Namespace, s: StageTrainSettings) -> Checkpoint:
         raise missing_model(models, wanted)
     found = read_checkpoint(paths[wanted])
     return Grown.of(found) if s.start == "keyframes" else found
+
+
+def _sources(
+    args: argparse.Namespace, s: StageTrainSettings
+) -> tuple[Checkpoint, Checkpoint | None]:
+    """What is trained on from; of a student, with its own scheduler config, and its teacher."""
+    source = _source(args, s)
+    if (args.teacher is None) != (s.student_steps == 0):
+        raise InputError("a student takes both --teacher DIR and --student-steps N")
+    if args.teacher is None:
+        return source, None
+    folder = WEIGHTS if args.teacher == BUNDLED else Path(args.teacher)
+    paths = cascade_in(folder)
+    if source.kind not in paths:
+        raise missing_model(folder, source.kind)
+    taught = read_checkpoint(paths[source.kind])
+    own = student_config(taught.scheduler_config, s.student_steps, taught.kind)
+    return replace(source, scheduler_config=own), taught
+
+
+def _teacher(
+    taught: Checkpoint | None,
+    student: Show1Model,
+    s: StageTrainSettings,
+    *,
+    nothing: Tensor,
+    device: torch.device,
+) -> Teacher | None:
+    if taught is None:
+        return None
+    return Teacher(
+        resident(model_of(taught, PlainRuntime()), device).network,
+        taught.scheduler_config,
+        student.scheduler_config,
+        nothing=nothing.to(device),
+        cfg=s.teacher_cfg or STAGES[taught.kind].settings.cfg,
+        steps=s.teacher_steps,
+    )
 
 
 def _cut(stage: str, s: StageTrainSettings, model: Show1Model) -> Cut:

@@ -36,6 +36,11 @@ class Show1Model(Managed):
     def network(self) -> UNet:
         return self.unet.module
 
+    @property
+    def student_steps(self) -> int:
+        """In how many steps a student is sampled, without guidance; 0: this is none."""
+        return int(self.scheduler_config.get("student_steps") or 0)
+
     def handles(self) -> list[Handle]:
         """The UNet, and the VAE where there is one."""
         return [self.unet] if self.vae is None else [self.unet, self.vae]
@@ -49,6 +54,15 @@ class Show1Model(Managed):
         if self.kind not in kinds:
             raise ModelKindError(
                 f"{stage} needs {DESCRIPTION[kinds[0]]}; '{self.name}' is {DESCRIPTION[self.kind]}"
+            )
+
+    def require_noise(self, stage: str) -> None:
+        """InputError unless this model predicts noise: its prediction is what training compares."""
+        predicts = self.scheduler_config.get("prediction_type", "epsilon")
+        if predicts != "epsilon":
+            raise InputError(
+                f"{stage} trains models that predict noise; '{self.name}' predicts {predicts}"
+                + (": it is a student, so train on its teacher" if self.student_steps else "")
             )
 
     def text(self, stage: str, name: str, states: Tensor, device: torch.device) -> Tensor:

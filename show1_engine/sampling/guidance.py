@@ -8,6 +8,7 @@ from torch import Tensor
 from ..models.unet import TextStates, UNet
 from ..out_of_memory import retried_smaller
 from .reuse import Kept
+from .schedules import AsNoise
 
 
 class Guidance:
@@ -28,6 +29,7 @@ class Guidance:
             None: all. Halved when the device runs out of memory all the same.
         guided_timesteps: the timesteps that are guided; None: all.
         reuse: every how many-th step computes the whole network (reuse.Kept).
+        as_noise: what makes noise of the prediction, where the UNet predicts something else.
     """
 
     def __init__(
@@ -43,8 +45,10 @@ class Guidance:
         at_once: int | None = None,
         guided_timesteps: Collection[int] | None = None,
         reuse: int = 1,
+        as_noise: AsNoise | None = None,
     ):
         self.unet, self.scale, self.dtype, self.channels = unet, scale, dtype, channels
+        self._as_noise = as_noise
         self.noise_level, self.at_once, self.guided_timesteps = (
             noise_level,
             at_once,
@@ -62,6 +66,14 @@ class Guidance:
         """Noise and variance (B, C', F, H, W) of the sample (B, C, F, H, W) and what stands beside
         it.
         """
+        out = self._guided(sample, timestep)
+        if self._as_noise is None:
+            return out
+        predicted, rest = out[:, : self.channels], out[:, self.channels :]
+        noise = self._as_noise(predicted, sample[:, : self.channels], timestep)
+        return torch.cat([noise, rest], dim=1)
+
+    def _guided(self, sample: Tensor, timestep: int) -> Tensor:
         self._kept.begin(timestep)
         states = self._for_videos(len(sample))
         levels = None if self.noise_level is None else self.noise_level.expand(len(sample))

@@ -144,14 +144,31 @@ def sampler_of(name: str) -> Sampler:
 
 
 def schedule_for(
-    config: dict[str, Any], name: str, steps: int, *, strength: float = 1.0
+    config: dict[str, Any],
+    name: str,
+    steps: int,
+    *,
+    strength: float = 1.0,
+    start: float | None = None,
 ) -> Schedule:
-    """The schedule of a checkpoint's scheduler config, as the sampler of that name walks it."""
-    schedule = Schedule(with_sampler(config, name), steps, strength=strength, sampler=name)
+    """The schedule of a checkpoint's scheduler config, as the sampler of that name walks it.
+    `start`: see `begun_at`.
+    """
+    changed = with_sampler(config, name)
+    if start is not None:
+        changed = begun_at(changed, start)
+    schedule = Schedule(changed, steps, strength=strength, sampler=name)
     own = sampler_of(name).timesteps
     if own and schedule.timesteps:
         schedule.timesteps = own(schedule)
     return schedule
+
+
+def begun_at(config: dict[str, Any], start: float) -> dict[str, Any]:
+    """A config of DPM-Solver that begins where the logarithm of signal to noise is `start`, and
+    ends on no noise at all.
+    """
+    return {**config, "lambda_min_clipped": start, "final_sigmas_type": "zero"}
 
 
 def with_sampler(config: dict[str, Any], name: str) -> dict[str, Any]:

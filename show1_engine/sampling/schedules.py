@@ -5,6 +5,7 @@ frame, as in the original. A scheduler object keeps state, so each run makes its
 """
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ _CLASSES = (
     "DEISMultistepScheduler",
     "UniPCMultistepScheduler",
 )
+AsNoise = Callable[[Tensor, Tensor, int], Tensor]
 _LEAST_SIGNAL = 1e-12  # of a cumulated alpha; a cosine schedule of 1000 steps ends at 2e-9
 
 
@@ -29,7 +31,7 @@ def make_scheduler(config: dict[str, Any]) -> Any:
     time.
 
     Newer diffusers end DPM-Solver at sigma 0 unless told otherwise; configs of 2023 mean the last
-    timestep.
+    timestep. It is stepped on noise, whatever the model predicts (`as_noise`).
     """
     import diffusers
 
@@ -40,7 +42,7 @@ def make_scheduler(config: dict[str, Any]) -> Any:
         )
     cls = getattr(diffusers, name)
     known = inspect.signature(cls.__init__).parameters
-    settings = {k: v for k, v in config.items() if k in known}
+    settings = {k: v for k, v in config.items() if k in known} | {"prediction_type": "epsilon"}
     if "final_sigmas_type" in known:
         settings.setdefault("final_sigmas_type", "sigma_min")
     try:
@@ -57,6 +59,27 @@ def make_scheduler(config: dict[str, Any]) -> Any:
             "belongs to the model."
         )
     return scheduler
+
+
+def as_noise(config: dict[str, Any]) -> AsNoise | None:
+    """How a model's prediction is turned into noise: (prediction, sample, timestep) -> noise, all
+    (B, C, F, H, W). None where it is noise already.
+
+    A model of velocity predicts signal * noise - sigma * clean (Salimans and Ho 2022, section 4).
+    """
+    kind = config.get("prediction_type", "epsilon")
+    if kind == "epsilon":
+        return None
+    alphas = make_scheduler(config).alphas_cumprod
+
+    def noise(prediction: Tensor, sample: Tensor, timestep: int) -> Tensor:
+        alpha = float(alphas[timestep])
+        signal, sigma = alpha**0.5, (1 - alpha) ** 0.5
+        if kind == "sample":
+            return (sample - signal * prediction) / sigma
+        return signal * prediction + sigma * sample
+
+    return noise
 
 
 class Schedule:

@@ -28,7 +28,7 @@ from ..sampling.loop import denoise
 from ..sampling.tiles import whole
 from .plan import Steps, check_result, layout
 from .prompts import Prompt, PromptSchedule, at, share
-from .settings import StageSettings, guidance, one_prompt, samples_per_video
+from .settings import StageSettings, guidance, one_prompt, own, samples_per_video
 
 STAGE = "Show1Interpolate"
 FACTOR = 4  # the model's own
@@ -85,7 +85,7 @@ def interpolate(
     model.require(STAGE, INTERPOLATION)
     one_prompt(STAGE, positive, negative)
     images = checked(STAGE, "images", images)
-    s = settings
+    s = own(model, settings)
     if s.factor not in FACTORS:
         raise InputError(f"{STAGE}: 'factor' is {s.factor}; use one of {list(FACTORS)}")
     steps = Steps.of(STAGE, model, s)

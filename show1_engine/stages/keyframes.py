@@ -21,7 +21,7 @@ from ..sampling.windows import Span, loop_spans, spans
 from .given import GivenFrames, drawn_from, known_frames, put_back
 from .plan import Layout, Steps, check_result, largest, layout
 from .prompts import Prompt
-from .settings import StageSettings, one_prompt, prompted, samples_per_video
+from .settings import StageSettings, one_prompt, own, prompted, samples_per_video
 
 STAGE = "Show1Keyframes"
 FPS = 2.0  # frames per second of the published keyframe model
@@ -86,7 +86,7 @@ def keyframes(
     """
     model.require(STAGE, KEYFRAMES)
     one_prompt(STAGE, positive, negative)
-    s = _checked_settings(settings)
+    s = own(model, _checked_settings(settings))
     if images is not None and motion_from is not None:
         raise InputError(
             f"{STAGE}: 'images' and 'motion_from' both say where to start; connect one of them"

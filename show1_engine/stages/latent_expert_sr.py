@@ -26,7 +26,7 @@ from ..sampling.windows import Span, loop_spans, scene_spans
 from .masks import checked_mask, mask_of
 from .plan import Steps, check_result, layout
 from .prompts import Prompt
-from .settings import StageSettings, one_prompt, prompted, samples_per_video
+from .settings import StageSettings, one_prompt, own, prompted, samples_per_video
 
 STAGE = "Show1LatentExpertSR"
 
@@ -118,7 +118,7 @@ def latent_expert_sr(
     """
     model.require(STAGE, LATENT_EXPERT)
     one_prompt(STAGE, positive, negative)
-    images, s = checked(STAGE, "images", images), _checked_settings(settings)
+    images, s = checked(STAGE, "images", images), own(model, _checked_settings(settings))
     height, width = target_size(s, *images.shape[1:3])
     steps = Steps.of(STAGE, model, s, strength=s.strength)
     codec = codec or _own_codec(model)

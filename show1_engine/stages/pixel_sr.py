@@ -36,7 +36,14 @@ from .given import GivenFrames, places
 from .masks import checked_mask, mask_of
 from .plan import Layout, Steps, check_result, layout
 from .prompts import Prompt
-from .settings import StageSettings, check_noise_level, one_prompt, prompted, samples_per_video
+from .settings import (
+    StageSettings,
+    check_noise_level,
+    one_prompt,
+    own,
+    prompted,
+    samples_per_video,
+)
 
 STAGE = "Show1PixelSR"
 SCALE = 4
@@ -130,7 +137,7 @@ def pixel_sr(
     """
     model.require(STAGE, PIXEL_SR)
     one_prompt(STAGE, positive, negative)
-    images, s = checked(STAGE, "images", images), _checked_settings(settings)
+    images, s = checked(STAGE, "images", images), own(model, _checked_settings(settings))
     anchors = _anchors(references, images)
     windows = _windows(images, s, list(anchors)) if windows is None else windows
     size = tuple(max(1, round(s.scale * side)) for side in images.shape[1:3])
@@ -197,7 +204,8 @@ def _made_first(
         return {}, 0
     steps = 0
     if isinstance(first_frame, FirstFrame):
-        steps = len(Steps.of(STAGE, first_frame.model, first_frame.settings))
+        maker = first_frame.model
+        steps = len(Steps.of(STAGE, maker, own(maker, first_frame.settings)))
         first_frame = first_frame_sr(
             first_frame.model,
             images,
@@ -259,6 +267,7 @@ def first_frame_sr(
     one_prompt(STAGE, positive, negative)
     check_noise_level(STAGE, "first_frame_noise_level", settings.noise_level)
     rgb, _ = split_alpha(checked(STAGE, "images", images[:1]))
+    settings = own(model, settings)
     steps = Steps.of(STAGE, model, settings)
     upscaler = Upscaler.prepared(
         model, positive, negative, settings=settings, steps=steps, size=rgb.shape[:3]

@@ -44,15 +44,22 @@ class Steps:
                 "the run; use shares of its steps, 0 <= start <= end <= 1"
             )
         check_reuse(stage, s.reuse)
-        chosen = preset(s.preset)
+        if model.student_steps and strength > 0:
+            strength = max(strength, 1 / model.student_steps)  # one step at the least
+        chosen = preset(s.preset, model.kind)
         sampler = chosen.sampler if s.sampler == "default" else s.sampler
         schedule = schedule_for(
-            model.scheduler_config, sampler, steps_of(chosen, s.steps), strength=strength
+            model.scheduler_config,
+            sampler,
+            steps_of(chosen, s.steps),
+            strength=strength,
+            start=chosen.start,
         )
         start, end = max(s.guidance_start, chosen.guided[0]), min(s.guidance_end, chosen.guided[1])
         guided = guided_part(schedule.timesteps, start, end)
         reuse = max(s.reuse, chosen.reuse)
-        return cls(schedule, guided, reuse, preset=s.preset, asked=s.steps)
+        told = "student" if model.student_steps else s.preset
+        return cls(schedule, guided, reuse, preset=told, asked=s.steps)
 
     def __len__(self) -> int:
         return len(self.schedule.timesteps)
@@ -63,9 +70,11 @@ class Steps:
 
     def told(self, runs: int = 1) -> str:
         """ "75 steps", "25 steps (fast instead of 75, guided in 12)"; `runs` times over."""
-        fewer = (
-            "" if self.preset == "reference" else f"{self.preset} instead of {runs * self.asked}, "
-        )
+        fewer = ""
+        if self.preset == "student":
+            fewer = "a student's own, "
+        elif self.preset != "reference":
+            fewer = f"{self.preset} instead of {runs * self.asked}, "
         if self.schedule.dropped:
             fewer += f"{runs * self.schedule.dropped} dropped that would repeat a timestep, "
         part = (

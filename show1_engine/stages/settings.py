@@ -1,9 +1,9 @@
 """What the settings of all stages share, and how they are checked and turned into guidance."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..models.bundle import Show1Model
 from ..models.kinds import LATENT_EXPERT
 from ..sampling.guidance import Guidance
+from ..sampling.schedules import as_noise
 from .prompts import Prompt, PromptSchedule, at, share
 
 
@@ -43,6 +44,27 @@ class StageSettings:
     guidance_start: float = 0.0
     guidance_end: float = 1.0
     reuse: int = 1
+
+
+AnySettings = TypeVar("AnySettings", bound=StageSettings)
+
+
+def own(model: Show1Model, s: AnySettings) -> AnySettings:
+    """The settings as the model can be sampled: a student has steps of its own, and guidance, kept
+    features and other samplers mean nothing to it.
+    """
+    if not model.student_steps:
+        return s
+    return replace(
+        s,
+        steps=model.student_steps,
+        cfg=1.0,
+        sampler="default",
+        preset="reference",
+        guidance_start=0.0,
+        guidance_end=1.0,
+        reuse=1,
+    )
 
 
 def samples_per_video(cfg: float) -> int:
@@ -103,6 +125,7 @@ def guidance(
         at_once=at_once,
         guided_timesteps=guided_timesteps,
         reuse=reuse,
+        as_noise=as_noise(model.scheduler_config),
     )
 
 

@@ -13,6 +13,7 @@ from .batch import Batch, denoising_loss
 from .loop import Parameters
 from .order import seeded
 from .settings import StageTrainSettings
+from .student import Teacher
 from .variance import variance_loss
 
 
@@ -23,6 +24,7 @@ class Learner(nn.Module):
     Args:
         kind: of the model (models.kinds).
         alphas: the cumulated alphas of the schedule it is trained on, (T,).
+        teacher: whose student it is to be; None: it learns from the clips.
 
     Raises:
         InputError: there is nothing to learn in this network as it is asked for.
@@ -36,9 +38,10 @@ class Learner(nn.Module):
         *,
         alphas: Tensor,
         device: torch.device,
+        teacher: Teacher | None = None,
     ):
         super().__init__()
-        self.network, self.s = network, s
+        self.network, self.s, self.teacher = network, s, teacher
         self.bf16 = s.precision == "bf16" or (s.precision == "auto" and device.type == "cuda")
         self.adapters: Adapters | None = None
         names = learned_names(network, kind, s)
@@ -61,6 +64,11 @@ class Learner(nn.Module):
             self.learned |= self.adapters.parameters
             # What is wrapped for several processes has to hold all that learns.
             self.pairs = nn.ParameterList(self.adapters.parameters.values())
+        if teacher is not None and s.train != "all" and teacher.velocity:
+            raise InputError(
+                f"this student predicts velocity, not noise as its teacher does: 'train' "
+                f"{s.train} cannot teach it that; train all"
+            )
         if not self.learned:
             raise InputError(
                 f"this model has no temporal layers, which 'train' {s.train} would train; train all"
@@ -72,12 +80,22 @@ class Learner(nn.Module):
         return torch.autocast(device.type, torch.bfloat16, enabled=self.bf16)
 
     def forward(self, batch: Batch) -> Tensor:
+        if self.teacher is not None:
+            batch = self._shown(batch)
         with self.cast(batch.sample.device):
             predicted = self.network(batch.sample, batch.timesteps, batch.text, batch.labels)
         loss = denoising_loss(predicted, batch)
         if self._alphas is None:
             return loss
         return loss + variance_loss(predicted.float(), batch, self._alphas)
+
+    def _shown(self, batch: Batch) -> Batch:
+        """What the teacher makes of it, in the precision that it samples in: bfloat16 is too coarse
+        for the little signal at its start.
+        """
+        device = batch.sample.device.type
+        with torch.autocast(device, torch.float16, enabled=self.bf16 and device == "cuda"):
+            return self.teacher.shown(batch)
 
 
 def _with_slope(norm: nn.GroupNorm, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:

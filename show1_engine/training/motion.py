@@ -322,6 +322,7 @@ def _check(model: Show1Model, s: TrainSettings) -> None:
             "the "
             f"latent expert (4); '{model.name}' is {DESCRIPTION[model.kind]}."
         )
+    model.require_noise(STAGE)
     for name, value, allowed in (
         ("objective", s.objective, OBJECTIVES),
         ("timesteps", s.timesteps, TIMESTEPS),

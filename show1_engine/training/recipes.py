@@ -30,6 +30,7 @@ from .settings import (
     VARIANCES,
     StageTrainSettings,
 )
+from .student import stretches
 
 EXPERT_STEPS = 900  # the latent expert never saw noisier latents (section 3.4)
 
@@ -63,6 +64,8 @@ class Noiser:
         self.alphas = make_scheduler(model.scheduler_config).alphas_cumprod.float().cpu()
         own = EXPERT_STEPS if model.kind == LATENT_EXPERT else len(self.alphas)
         self.limit = min(s.timestep_limit or own, len(self.alphas))
+        student = stretches(model.scheduler_config) if model.student_steps else []
+        self.starts = torch.tensor([start for start, _ in student if start < self.limit])
 
     def sample(self, clip: Tensor, text: Tensor, source: Generator, name: str = "") -> Batch:
         """Of a clip (1, 3, F, H, W) in [-1, 1], or the expert's latents of one, and its text."""
@@ -71,11 +74,12 @@ class Noiser:
             with torch.no_grad():
                 clip = codec.encode(lambda part: clip[:, :, part], clip.shape[2], source).cpu()
         choice, size = self.s.timesteps, tuple(clip.shape[-2:])
-        timesteps = draw_timesteps(
-            self.alphas[: self.limit], len(clip), choice, size=size, source=source
-        )
+        timesteps = self._timesteps(len(clip), size, source)
         noise = randn(clip.shape, source, clip.device)
         alpha = self.alphas[timesteps].view(-1, 1, 1, 1, 1)
+        if len(self.starts) and self.model.kind != LATENT_EXPERT:
+            # A student begins on noise alone, as when it samples.
+            alpha = alpha * (timesteps < self.starts[0]).view_as(alpha)
         noisy = alpha.sqrt() * clip + (1 - alpha).sqrt() * noise
         condition, labels = self._condition(clip, source)
         return Batch(
@@ -88,6 +92,12 @@ class Noiser:
             clean=clip,
             names=(name,),
         )
+
+    def _timesteps(self, count: int, size: tuple[int, int], source: Generator) -> Tensor:
+        if len(self.starts):
+            return self.starts[torch.randint(len(self.starts), (count,), generator=source)]
+        alphas = self.alphas[: self.limit]
+        return draw_timesteps(alphas, count, self.s.timesteps, size=size, source=source)
 
     def _condition(self, clip: Tensor, source: Generator) -> tuple[Tensor | None, Tensor | None]:
         if self.model.kind == INTERPOLATION:
@@ -124,7 +134,7 @@ def checked_settings(stage: str, s: StageTrainSettings) -> StageTrainSettings:
     ):
         one_of(f"{stage}: {name}", getattr(s, name), allowed)
     counts = ("steps", "batch_size", "accumulate", "rank", "warm_up", "save_every", "keep")
-    counts = (*counts, "sample_steps")
+    counts = (*counts, "sample_steps", "teacher_steps")
     for names, least, most in (
         (counts, 1, 10**9),
         (("frames", "sample_every", "held_out", "workers", "condition_noise"), 0, 10**6),
@@ -132,7 +142,8 @@ def checked_settings(stage: str, s: StageTrainSettings) -> StageTrainSettings:
         (("noise_levels",), 1, 1000),
         (("timestep_limit",), 0, 1000),
         (("text_drop", "clean_first"), 0, 1),
-        (("sample_cfg",), 0, 50),
+        (("sample_cfg", "teacher_cfg"), 0, 50),
+        (("student_steps",), 0, 8),
         (("ema",), 0, 1 - 1e-9),
         (("learning_rate", "clip"), 1e-12, 1e6),
         (("seed",), 0, 2**63 - 1),

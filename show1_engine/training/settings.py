@@ -104,6 +104,11 @@ class StageTrainSettings:
     sample_cfg: guidance that it samples with, 0 to 50; up to 1 there is none.
     held_out: videos that are validated on and not trained on, from 0, a fifth of all at most.
     workers: threads that read clips ahead, from 0.
+    student_steps: with a teacher, in how many steps the student is to sample, 1 to 8, without
+        guidance.
+    teacher_steps: steps of the teacher for each of the student's, from 1.
+    teacher_cfg: guidance of the teacher, 0 to 50, which the student learns with the rest; 0: the
+        stage's released one.
     """
 
     steps: int = 10000
@@ -139,3 +144,6 @@ class StageTrainSettings:
     sample_cfg: float = 4.0
     held_out: int = 4
     workers: int = 2
+    student_steps: int = 0
+    teacher_steps: int = 4
+    teacher_cfg: float = 0.0

@@ -26,6 +26,7 @@ from .loop import Budget, TrainingLoop, WeightAverage, load_state, save_state, w
 from .network import checkpointed
 from .processes import Alone, Processes
 from .settings import StageTrainSettings
+from .student import Teacher
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class StageTraining:
         stage: its name on the command line, for messages.
         data: samples by number.
         validate: what is measured and sampled every `sample_every` steps, by the first process.
+        teacher: of a student; `model` has a student's scheduler config then.
 
     Attributes:
         stopped: set it, and the run ends after the step, all processes at the same.
@@ -63,6 +65,7 @@ class StageTraining:
         *,
         place: Processes | None = None,
         validate: Validate = _no_validation,
+        teacher: Teacher | None = None,
     ):
         self.stage, self.model, self.data, self.s = stage, model, data, s
         self.folder, self.validate, self.stopped = Path(folder), validate, False
@@ -70,7 +73,9 @@ class StageTraining:
         alphas = make_scheduler(model.scheduler_config).alphas_cumprod.float()
         device = self.place.device
         # eval: the dropout of the temporal convolutions is for small data
-        self.learner = Learner(model.network, model.kind, s, alphas=alphas, device=device).eval()
+        self.learner = Learner(
+            model.network, model.kind, s, alphas=alphas, device=device, teacher=teacher
+        ).eval()
         learned = self.learner.learned
         if self.learner.adapters is not None:
             self.learner.adapters.average = WeightAverage(learned, s.ema, _DELAY)

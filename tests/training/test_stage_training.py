@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_training import CPU, NAMES, QUICK, drawn, micro, text
 
 from show1_engine.__main__ import main
-from show1_engine.bundled import STAGE_SIZES, WEIGHTS
+from show1_engine.bundled import WEIGHTS
 from show1_engine.checkpoints.read import read_checkpoint
-from show1_engine.commands.train_stage import resident
 from show1_engine.errors import DivergedError, InputError
 from show1_engine.loading import load_model
 from show1_engine.lora.formats import read_lora
@@ -32,44 +32,11 @@ from show1_engine.training.clips import ClipData, Cut
 from show1_engine.training.learner import Learner
 from show1_engine.training.loop import load_state
 from show1_engine.training.order import seeded
-from show1_engine.training.recipes import RECIPES, Noiser, checked_settings, sizes_of
+from show1_engine.training.recipes import Noiser, checked_settings, sizes_of
 from show1_engine.training.result import Grown
-from show1_engine.training.settings import StageTrainSettings
 from show1_engine.training.stage import StageTraining, checkpoints
 from show1_engine.training.variance import variance_loss
 from show1_micro.footage import DrawnClips, numbered
-
-QUICK = StageTrainSettings(
-    steps=4,
-    learning_rate=1e-3,
-    warm_up=1,
-    ema=0.5,
-    gradient_checkpointing=False,
-    sample_every=0,
-    workers=0,
-)
-NAMES = {
-    "keyframes": "show-1-base",
-    "interpolation": "show-1-interpolation",
-    "pixel-sr": "show-1-sr1",
-    "expert": "show-1-sr2",
-}
-CPU = torch.device("cpu")
-
-
-def micro(stage: str):
-    return resident(load_model(WEIGHTS / NAMES[stage], PlainRuntime()), CPU)
-
-
-def text(caption: str) -> torch.Tensor:
-    return torch.randn(1, 77, 64, generator=seeded(0, caption))
-
-
-def drawn(stage: str, count: int = 4) -> DrawnClips:
-    sides = STAGE_SIZES[stage] if RECIPES[stage].size == (40, 64) else "32x32"
-    width, height = map(int, sides.split("x"))
-    recipe = RECIPES[stage]
-    return DrawnClips(numbered(count), Cut(recipe.frames, recipe.frame_rate, [(height, width)]))
 
 
 def training(stage: str, folder: Path, s=QUICK, model=None, clips=None, **more) -> StageTraining:
