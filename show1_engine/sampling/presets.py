@@ -37,8 +37,8 @@ PRESETS = {
 # the steps that would look for the picture in noise alone are left out.
 FROM_CONDITION = -3.0
 CONDITIONED = {
-    "balanced": Preset(1 / 2, (0.0, 1.0), least=4, start=FROM_CONDITION),
-    "fast": Preset(1 / 4, (0.0, 0.6), least=3, start=FROM_CONDITION),
+    "balanced": Preset(1 / 2, (0.0, 1.0), reuse=2, start=FROM_CONDITION),
+    "fast": Preset(1 / 4, (0.0, 0.6), reuse=2, least=3, start=FROM_CONDITION),
 }
 
 
