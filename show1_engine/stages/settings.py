@@ -27,9 +27,9 @@ class StageSettings:
     seed: of all noise; the same seed, inputs and device give the same frames.
     sampler: default follows the checkpoint's scheduler config; dpmpp_2m (DPM-Solver++) needs few
         steps, ddpm many, ddim adds no noise on the way, heun asks the model twice a step.
-    preset: reference runs the steps as they are; balanced three quarters, fast three eighths of
-        them, by DPM-Solver++ and with reuse 2, fast guided in the first part only: about 2 and 4
-        times as fast.
+    preset: reference runs the steps as they are; balanced is about twice, fast four times as fast:
+        fewer steps, by DPM-Solver++ and with reuse 2, fast guided in the first part only; where
+        frames are given they begin at less noise. A student has its own steps.
     guidance_start: share of the steps, 0 to 1, after which guidance begins.
     guidance_end: share of the steps, 0 to 1, after which guidance ends.
     reuse: every how many-th step, 1 to 3, computes the whole network; those between its top level
