@@ -36,7 +36,7 @@ from show1_micro.evaluate import FAR_APART, SPOIL, Judge, drawn  # noqa: E402
 from show1_micro.recogniser import read_clip  # noqa: E402
 from show1_micro.world import Scene, frame_times  # noqa: E402
 
-SHARES = (1.0, 0.75, 0.5, 0.375, 0.25, 0.17)
+SHARES = (1.0, 0.75, 0.5, 0.375, 0.3, 0.25, 0.17)
 REUSES = (1, 2, 3)
 COLOURS = ("#888", "#2a7de1", "#d95f02")
 GUIDED = {KEYFRAMES: (1.0, 0.8, 0.6, 0.45)}  # the other stages' templates are not guided
@@ -48,7 +48,8 @@ Row = dict[str, Any]
 def mixes(kind: str) -> Iterator[Preset]:
     yield REFERENCE
     ends, starts = GUIDED.get(kind, (1.0,)), STARTS.get(kind, (None,))
-    for steps, reuse, end, start in itertools.product(SHARES, REUSES, ends, starts):
+    choices = SHARES, REUSES, ends, starts
+    for steps, reuse, end, start in itertools.product(*choices):
         yield Preset(steps, (0.0, end), reuse=reuse, least=1, start=start)
 
 
@@ -130,6 +131,10 @@ def figure(rows: list[Row]) -> str:
             zip(COLOURS, ("fewer steps alone", "reuse 2", "reuse 3"), strict=True)
         )
     )
+    key += (
+        '<circle cx="640" cy="252" r="4" stroke="#444" fill="#fff"/>'
+        '<text x="650" y="256">begun where the condition shows the picture</text>'
+    )
     width = 70 + 250 * len(kinds)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} 270" '
@@ -139,17 +144,22 @@ def figure(rows: list[Row]) -> str:
 
 
 def _panel(kind: str, rows: list[Row]) -> str:
-    shown = [row for row in rows if row["kind"] == kind and row["dB to the reference run"] < 99]
+    told = "dB to the truth" if kind in STARTS else "dB to the reference run"
+    shown = [row for row in rows if row["kind"] == kind and row[told] < 99]
     most = max(row["times as fast"] for row in shown)
+    low, high, step = (14, 32, 4) if kind in STARTS else (15, 60, 10)
+
+    def height(dB: float) -> float:
+        return 180 - 180 * (min(dB, high) - low) / (high - low)
 
     def place(row: Row) -> tuple[float, float]:
         across = 200 * (row["times as fast"] - 1) / (most - 1)
-        return max(0.0, across), 180 - 180 * (min(row["dB to the reference run"], 60) - 15) / 45
+        return max(0.0, across), height(row[told])
 
     marks = [
-        f'<text x="-6" y="{184 - 180 * (dB - 15) / 45:.0f}" text-anchor="end">{dB}</text>'
-        f'<path d="M0 {180 - 180 * (dB - 15) / 45:.0f}H200" stroke="#eee"/>'
-        for dB in (20, 30, 40, 50, 60)
+        f'<text x="-6" y="{height(dB) + 4:.0f}" text-anchor="end">{dB}</text>'
+        f'<path d="M0 {height(dB):.0f}H200" stroke="#eee"/>'
+        for dB in range(low + step - low % step, high + 1, step)
     ]
     marks += [
         f'<text x="{across:.0f}" y="196" text-anchor="middle">{times}x</text>'
@@ -157,11 +167,14 @@ def _panel(kind: str, rows: list[Row]) -> str:
         for across in [200 * (times - 1) / (most - 1)]
     ]
     marks += [
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{COLOURS[row["reuse"] - 1]}"/>'
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" stroke="{colour}" '
+        f'fill="{colour if row["start"] is None else "#fff"}"/>'
         for row in shown
         for x, y in [place(row)]
+        for colour in [COLOURS[row["reuse"] - 1]]
     ]
-    title = f'<text x="100" y="-10" text-anchor="middle" font-weight="bold">{kind}, dB</text>'
+    what = f"{kind}, {told}"
+    title = f'<text x="100" y="-10" text-anchor="middle" font-weight="bold">{what}</text>'
     return title + "".join(marks)
 
 
