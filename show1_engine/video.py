@@ -20,6 +20,15 @@ _FASTEST, _USUAL = 1000.0, 8.0  # frames per second: what is believed, and taken
 _FAR = 2.0  # seconds that are sooner decoded than jumped over
 
 
+def _unheard() -> None:
+    """FFmpeg's messages reach no Python, as PyAV has it unless somebody asks for them (torchvision
+    does): a decoder's thread would wait for Python, and who closes the file for the thread.
+    """
+    import av.logging
+
+    av.logging.set_level(None)
+
+
 class VideoReader:
     """Frames of a video file in order, turned as players turn them; `fps` is its average rate.
 
@@ -31,6 +40,7 @@ class VideoReader:
     def __init__(self, path: Path, file: IO[bytes] | None = None):
         import av
 
+        _unheard()
         self._stack = ExitStack()
         try:
             # Opened here: a name may be of any bytes, and is no address.

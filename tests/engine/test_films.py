@@ -456,3 +456,12 @@ def test_parts_made_elsewhere_are_joined(film, tmp_path):
     make(work, steps, elsewhere=mended)
     assert seen == [0]
     assert work.target.read_bytes() == (tmp_path / "here.mp4").read_bytes()
+
+
+def test_a_decoders_messages_wait_for_no_python(film):
+    """Where they do, as torchvision has it, a decoder's thread and whoever closes a damaged file
+    now and then waited for each other for ever.
+    """
+    av.logging.set_level(av.logging.ERROR)
+    with VideoReader(film) as video:
+        assert av.logging.get_level() is None and video.frames_at([0.0]).shape[0] == 1
