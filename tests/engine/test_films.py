@@ -463,5 +463,5 @@ def test_a_decoders_messages_wait_for_no_python(film):
     now and then waited for each other for ever.
     """
     av.logging.set_level(av.logging.ERROR)
-    with VideoReader(film) as video:
+    with VideoReader(film()) as video:
         assert av.logging.get_level() is None and video.frames_at([0.0]).shape[0] == 1
