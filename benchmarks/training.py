@@ -64,7 +64,7 @@ class Trial:
             return torch.randn(1, 77, width, generator=seeded(0, caption))
 
         data = ClipData(self.clips, text, Noiser(model, self.s), stride=self.s.batch_size)
-        return StageTraining(self.stage, model, data, self.s, folder)
+        return StageTraining(self.stage, model, data, s=self.s, folder=folder)
 
     def from_files(self, turn: int) -> float:
         run = self.training(self.runs / f"{self.stage}-{turn}")
@@ -122,7 +122,7 @@ def main() -> None:
         place = Path(folder)
         write_footage(place / "clips", CLIPS)
         found = {
-            stage: measured(Trial(stage, place / "clips", place, args.steps), args.turns)
+            stage: measured(Trial(stage, place / "clips", place, steps=args.steps), args.turns)
             for stage in args.stages
         }
     print(json.dumps(found, indent=1))

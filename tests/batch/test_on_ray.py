@@ -209,9 +209,11 @@ def test_any_worker_will_do(environment, tmp_path, pack):
         "for row in mapped(Lazy, (), rows, **how):\n"
         "    seen.append(row)\n"
         "    for child in psutil.Process().children(recursive=True):\n"
-        "        for one in child.net_connections('inet'):\n"
-        "            if one.status == psutil.CONN_LISTEN:\n"
-        "                addresses.add(one.laddr.ip)\n"
+        "        try:\n"
+        "            found = child.net_connections('inet')\n"
+        "        except psutil.NoSuchProcess:\n"  # the one that was to exit
+        "            continue\n"
+        "        addresses |= {one.laddr.ip for one in found if one.status == psutil.CONN_LISTEN}\n"
         "usage = os.environ['RAY_USAGE_STATS_ENABLED']\n"
         f"json.dump([seen, sorted(addresses), usage], open({str(target)!r}, 'w'))\n"
     )
