@@ -64,6 +64,11 @@ class Learner(nn.Module):
             self.learned |= self.adapters.parameters
             # What is wrapped for several processes has to hold all that learns.
             self.pairs = nn.ParameterList(self.adapters.parameters.values())
+        if teacher is not None and s.train == "lora":
+            raise InputError(
+                "a student's steps travel with its model, which 'train' lora does not write; train "
+                "all, or the temporal layers"
+            )
         if teacher is not None and s.train != "all" and teacher.velocity:
             raise InputError(
                 f"this student predicts velocity, not noise as its teacher does: 'train' "

@@ -2,6 +2,8 @@
 evaluations.
 """
 
+import math
+
 import pytest
 import reference
 import torch
@@ -14,10 +16,10 @@ from show1_engine.models.bundle import Show1Model
 from show1_engine.models.memory import unet_bytes, vae_bytes
 from show1_engine.noise import generator
 from show1_engine.runtime import PlainHandle, PlainRuntime
-from show1_engine.sampling.presets import PRESETS
+from show1_engine.sampling.presets import FROM_CONDITION, PRESETS
 from show1_engine.stages.interpolate import InterpolateSettings, interpolate
 from show1_engine.stages.keyframes import KeyframeSettings, keyframes
-from show1_engine.stages.plan import layout, sharing
+from show1_engine.stages.plan import Steps, layout, sharing
 
 FRAMES = torch.rand(4, 8, 8, 3, generator=torch.Generator().manual_seed(0))
 
@@ -168,6 +170,21 @@ def test_presets_run_fewer_evaluations_and_say_so(models):
     assert plans[0].endswith("; 15 steps") and plans[2].endswith(
         "; 6 steps (fast instead of 15, guided in 4, the whole network in 3)"
     )
+
+
+@pytest.mark.parametrize("name", ["show-1-interpolation", "show-1-sr1", "show-1-base"])
+@pytest.mark.parametrize("preset", ["balanced", "fast"])
+def test_presets_begin_where_a_condition_shows_the_picture(models, name, preset):
+    """At a logarithm of signal to noise of -3, down to no noise; keyframes where they always do."""
+    model = models.load(name)
+    settings = KeyframeSettings(steps=20, preset=preset)
+    schedule = Steps.of("stage", model, settings).schedule
+    level = -math.log(schedule.stepper().noise_to_signal(schedule.timesteps[0]))
+    ends = float(schedule.scheduler().sigmas[-1])
+    if name == "show-1-base":
+        assert level < -5 and ends > 0
+    else:
+        assert level == pytest.approx(FROM_CONDITION, abs=0.05) and ends == 0
 
 
 def test_reference_is_what_the_widgets_say(models):

@@ -1,5 +1,6 @@
 """Samplers of our own, beside the released ones."""
 
+import diffusers
 import pytest
 import torch
 from torch import Tensor
@@ -7,6 +8,7 @@ from torch import Tensor
 from show1_engine.bundled import WEIGHTS
 from show1_engine.loading import load_model, load_text_encoder
 from show1_engine.runtime import PlainRuntime
+from show1_engine.sampling.schedules import Schedule, as_noise
 from show1_engine.stages.keyframes import KeyframeSettings, keyframes
 from show1_micro.world import random_scene
 
@@ -77,3 +79,34 @@ def test_heun_evaluates_twice_a_step(sample, monkeypatch):
     monkeypatch.setattr(Guidance, "__call__", counted)
     sample(0, "heun", 4)
     assert len(timesteps) == 7 and timesteps[1] == timesteps[2] and timesteps[3] == timesteps[4]
+
+
+@pytest.mark.parametrize("kind", ["v_prediction", "sample"])
+@pytest.mark.parametrize("name", ["DDIMScheduler", "DDPMScheduler", "DPMSolverMultistepScheduler"])
+def test_other_predictions_are_stepped_as_diffusers_does(name, kind):
+    """A model of velocity, or of clean samples, made one of noise: the same way down."""
+    config = {
+        "_class_name": name,
+        "beta_schedule": "squaredcos_cap_v2",
+        "clip_sample": False,
+        "timestep_spacing": "leading",
+        "prediction_type": kind,
+    }
+    own = {key: value for key, value in config.items() if key != "_class_name"}
+    if name != "DPMSolverMultistepScheduler":
+        theirs = getattr(diffusers, name)(**own)
+    else:
+        own.pop("clip_sample")
+        theirs = diffusers.DPMSolverMultistepScheduler(**own, final_sigmas_type="sigma_min")
+    theirs.set_timesteps(10)
+    schedule, noise = Schedule(config, 10), as_noise(config)
+    stepper, source = schedule.stepper(), torch.Generator().manual_seed(0)
+    one = other = torch.randn(1, 3, 2, 8, 8, generator=source)
+    for i, timestep in enumerate(schedule.timesteps):
+        predicted = torch.randn(one.shape, generator=source)
+        draws = [torch.Generator().manual_seed(i) for _ in range(2)]
+        one = stepper.step(noise(predicted, one, timestep), timestep, one, generator=draws[0])
+        frames, made = (x.transpose(1, 2).flatten(0, 1) for x in (other, predicted))
+        after = theirs.step(made, torch.tensor(timestep), frames, generator=draws[1]).prev_sample
+        other = after.unflatten(0, (1, 2)).transpose(1, 2)
+    assert (one - other).abs().max() < 1e-4 * max(1, float(other.abs().max()))

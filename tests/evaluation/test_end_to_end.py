@@ -15,10 +15,8 @@ import torch.nn.functional as F
 
 from show1_engine.__main__ import main
 from show1_engine.bundled import SETTINGS, WEIGHTS
-from show1_engine.errors import CheckpointError
 from show1_engine.evaluation.features import Store, measure_frames
 from show1_engine.evaluation.metrics import Moments, frechet, frechet_distance
-from show1_engine.evaluation.networks import load_network
 from show1_engine.evaluation.sets import run_clips
 from show1_engine.models.kinds import KEYFRAMES
 from show1_engine.video import VideoReader
@@ -26,14 +24,6 @@ from show1_engine.video import VideoReader
 PROMPTS = 12
 FRAMES = 4  # that the network sees of a clip
 KILLED_AFTER = 3  # clips
-
-
-@pytest.fixture(scope="module")
-def lite0():
-    try:
-        return load_network("lite0", [])
-    except CheckpointError as error:
-        pytest.skip(str(error))
 
 
 # A real network on a real video

@@ -11,11 +11,9 @@ import pytest
 from safetensors.torch import load_file
 
 from show1_engine.__main__ import main
-from show1_engine.errors import CheckpointError
 from show1_engine.evaluation.choices import Sampling
 from show1_engine.evaluation.clips import seen
 from show1_engine.evaluation.features import Store
-from show1_engine.evaluation.networks import load_network
 
 PROMPTS = ["a red circle moving left", "a blue square moving up", "a green triangle moving down"]
 STEPS = [
@@ -24,14 +22,6 @@ STEPS = [
 ]
 SEEN = ["--network", "lite0", "--frames", "4", "--size", "0"]
 MEASURED = ["--features", "fvd,fid_frames", *SEEN]
-
-
-@pytest.fixture(scope="module")
-def lite0():
-    try:
-        return load_network("lite0", [])
-    except CheckpointError as error:
-        pytest.skip(str(error))
 
 
 def with_prompts(folder: Path) -> Path:
