@@ -113,6 +113,9 @@ def _add_judging(commands: argparse._SubParsersAction) -> None:
         "--run", type=Path, metavar="DIR", help="keep those clips there, with report and page"
     )
     judge.add_argument(
+        "--picture", type=Path, metavar="PNG", help="write each stage's median and worst clip there"
+    )
+    judge.add_argument(
         "--network",
         default="",
         metavar="NAME",
@@ -227,6 +230,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         run=args.run,
         network=args.network,
         alone=not args.cascade_only,
+        picture=args.picture,
     )
     print("\n" + table(results))
     if args.json:

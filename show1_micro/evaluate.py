@@ -2,9 +2,9 @@
 the drawn truth.
 
 Two kinds of numbers. `cascade`: captions of unseen scenes run through the stages, read by the
-recogniser after each. `truth`: each stage but the first on drawn input, compared with the drawn
-result (PSNR in dB, SSIM), beside the plain
-method it should beat: linear blending, bicubic enlargement, the spoiled input itself.
+recogniser and looked at after each (`looks`: the median and the 5 % worst clip). `truth`: each
+stage but the first on drawn input, compared with the drawn result (PSNR in dB, SSIM), beside the
+plain method it should beat: linear blending, bicubic enlargement, the spoiled input itself.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ from show1_engine.stages.latent_expert_sr import LatentExpertSettings, latent_ex
 from show1_engine.stages.pixel_sr import PixelSRSettings, pixel_sr
 
 from .configs import FRAMES, KEYFRAME_SIZE, SR_SIZE
+from .looks import Looks, look_at, summary
 from .measured import MeasuredRun
+from .preview import save_picture
 from .recogniser import ATTRIBUTES, Reading, accuracy, read_clip
 from .world import Scene, frame_times, is_held_out, random_scene, render
 
@@ -137,6 +139,7 @@ def evaluate(
     run: Path | None = None,
     network: str = "",
     alone: bool = True,
+    picture: Path | None = None,
 ) -> dict[str, Any]:
     """All measurements of the cascade in `folder`.
 
@@ -144,7 +147,8 @@ def evaluate(
     eighth) of them; a quarter of `clips` more are of colour, shape and motion combinations that
     training never showed. `run`: a folder to keep those clips in that go through all stages, with a
     report and its page; `network`: whose features are compared there with those of the drawn truth.
-    `alone`: judge unseen combinations, and each stage on drawn input, too.
+    `alone`: judge unseen combinations, and each stage on drawn input, too. `picture`: a PNG of each
+    stage's clip of median and of worst outline, in this order.
 
     Returns:
         {"keyframes": {...}, "interpolation": {...}, ...}: numbers, each with its count `n`;
@@ -157,7 +161,9 @@ def evaluate(
         scenes = judge.scenes(clips, 0)
         last = stages[-1]
         kept = _run(judge, scenes[:slow], run, last=last, network=network) if run else None
-        results |= _cascade(judge, scenes, slow, progress=progress, stages=stages, run=kept)
+        results |= _cascade(
+            judge, scenes, slow, progress=progress, stages=stages, run=kept, picture=picture
+        )
     if KEYFRAMES in stages and alone:
         results["keyframes"]["unseen"] = _keyframe_accuracy(
             judge, max(2, clips // 4), True, progress=progress
@@ -193,9 +199,11 @@ def _cascade(
     stages: tuple[str, ...],
     *,
     run: MeasuredRun | None,
+    picture: Path | None,
 ) -> dict[str, Any]:
-    """Accuracy after each stage, every stage fed by the one before it."""
+    """Accuracy and looks after each stage, every stage fed by the one before it."""
     readings: dict[str, list[Reading]] = {stage: [] for stage in stages}
+    looks: dict[str, list[tuple[Looks, Tensor]]] = {stage: [] for stage in stages}
     for index, scene in enumerate(scenes):
         images = None
         for stage in stages:
@@ -203,17 +211,36 @@ def _cascade(
                 break
             images = judge.run(stage, scene, images, seed=judge.seed + index)
             readings[stage].append(read_clip(images))
+            looks[stage].append((look_at(images, readings[stage][-1]), _strip(images)))
             if run is not None and index < slow:
                 run.add(stage, index, images)
         progress(f"cascade {index + 1}/{len(scenes)}")
     if run is not None:
         run.finish({stage: found[:slow] for stage, found in readings.items()})
+    if picture is not None:
+        _show_typical(looks, picture)
     return {
         stage: _shares(
             found, scenes, _TEXTURED if stage in (PIXEL_SR, LATENT_EXPERT) else ATTRIBUTES
         )
+        | {"looks": summary([one for one, _ in looks[stage]])}
         for stage, found in readings.items()
     }
+
+
+def _strip(images: Tensor) -> Tensor:
+    """Five frames of a clip beside each other, at the size of the last stage."""
+    chosen = images[torch.linspace(0, len(images) - 1, 5).round().long()]
+    return torch.cat(list(resized(chosen, SR_SIZE, "nearest")), dim=1)
+
+
+def _show_typical(looks: dict[str, list[tuple[Looks, Tensor]]], picture: Path) -> None:
+    """A row of each stage's clip of median outline, and one of its worst."""
+    rows = []
+    for found in looks.values():
+        ordered = sorted(found, key=lambda one: one[0].outline)
+        rows += [ordered[len(ordered) // 2][1], ordered[0][1]]
+    save_picture(picture, torch.cat(rows), scale=2)
 
 
 def _keyframe_accuracy(

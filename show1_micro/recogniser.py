@@ -38,7 +38,7 @@ _TEXTURE_SHARE = 0.45  # of the full contrast, from where a texture counts as pr
 @dataclass(frozen=True)
 class Reading:
     """What a clip shows. `motion` may be "still", `texture` is None below 32 pixels; `error` is the
-    fit's rms, `places` the centre in every frame (F, 2) as x, y.
+    fit's rms, `places` the centre in every frame (F, 2) as x, y, `radius` the shape's, in sides.
     """
 
     shape: str
@@ -48,6 +48,7 @@ class Reading:
     texture: str | None
     error: float
     places: Tensor | None = field(default=None, compare=False, repr=False)
+    radius: float = field(default=0.0, compare=False, repr=False)
 
     def matches(self, scene: Scene, *names: str) -> bool:
         """Whether the named attributes (default: all but texture) are the scene's."""
@@ -77,6 +78,7 @@ def read_clip(images: Tensor) -> Reading:
         texture=texture,
         error=error,
         places=places,
+        radius=radius,
     )
 
 
@@ -185,6 +187,13 @@ def _motion(places: Tensor) -> str:
 
 def _texture(images: Tensor, shape: str, places: Tensor, radius: float) -> str:
     """Texture of the surface well inside the shape, over all frames."""
+    shares = texture_shares(images, shape, places, radius=radius)
+    best = max(shares, key=shares.__getitem__)
+    return best if shares[best] >= _TEXTURE_SHARE else "plain"
+
+
+def texture_shares(images: Tensor, shape: str, places: Tensor, radius: float) -> dict[str, float]:
+    """How strong each texture is on the surface, 1 as it is drawn; mean over the frames."""
     size = images.shape[1]
     grid = (torch.arange(size) + 0.5) / size
     x = (grid - places[:, 0, None, None]).expand(-1, size, -1)
@@ -199,9 +208,7 @@ def _texture(images: Tensor, shape: str, places: Tensor, radius: float) -> str:
     stripes = _amplitude(surface, inside, y) / damping / TEXTURE_CONTRAST["striped"]
     checks = _amplitude(surface, inside, x + y) + _amplitude(surface, inside, x - y)
     checks = checks / damping**2 / TEXTURE_CONTRAST["checkered"]
-    if max(stripes, checks) < _TEXTURE_SHARE:
-        return "plain"
-    return "striped" if stripes > checks else "checkered"
+    return {"striped": stripes, "checkered": checks}
 
 
 def _amplitude(surface: Tensor, inside: Tensor, phase: Tensor) -> float:

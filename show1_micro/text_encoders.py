@@ -5,7 +5,8 @@ T5: every meaning of the world has a direction of its own, synonyms share it, fi
 that attention drops. The only attention layer averages over the real tokens, so that every
 position, pads too, carries the sum of
 the meanings: the UNet pools all 77 positions without a mask, and ten words would drown among the
-    pads otherwise.
+pads otherwise. The feed-forward layer after it says what goes without saying: a shape whose texture
+is not named is plain.
 """
 
 from __future__ import annotations
@@ -15,8 +16,12 @@ from torch import Tensor
 
 from .configs import TEXT_WIDTH, clip_config, t5_config
 from .vocabulary import SYNONYMS, T5_PIECES, t5_word_ids
+from .world import SHAPES, TEXTURES
 
 _GAIN = 12.0  # about the number of tokens in a caption: turns the mean over tokens back into a sum
+# How open the gate of an unnamed texture is, and what passes it: measured in a caption of four
+# meanings, "plain" then weighs about as much as if it were named.
+_OPEN, _PASSED = 3.0, 0.25
 
 
 def t5_weights(seed: int = 0) -> dict[str, Tensor]:
@@ -29,6 +34,7 @@ def t5_weights(seed: int = 0) -> dict[str, Tensor]:
     inner = config["num_heads"] * config["d_kv"]
     prefix = "encoder.block.0.layer"
     embedding = _embedding(basis)
+    gate, value, out = _unnamed_is_plain(meanings, config["d_ff"])
     return {
         "shared.weight": embedding,
         "encoder.embed_tokens.weight": embedding,
@@ -40,12 +46,27 @@ def t5_weights(seed: int = 0) -> dict[str, Tensor]:
             32, config["num_heads"]
         ),
         f"{prefix}.0.layer_norm.weight": torch.ones(TEXT_WIDTH),
-        f"{prefix}.1.DenseReluDense.wi_0.weight": torch.zeros(config["d_ff"], TEXT_WIDTH),
-        f"{prefix}.1.DenseReluDense.wi_1.weight": torch.zeros(config["d_ff"], TEXT_WIDTH),
-        f"{prefix}.1.DenseReluDense.wo.weight": torch.zeros(TEXT_WIDTH, config["d_ff"]),
+        f"{prefix}.1.DenseReluDense.wi_0.weight": gate,
+        f"{prefix}.1.DenseReluDense.wi_1.weight": value,
+        f"{prefix}.1.DenseReluDense.wo.weight": out,
         f"{prefix}.1.layer_norm.weight": torch.ones(TEXT_WIDTH),
         "encoder.final_layer_norm.weight": torch.ones(TEXT_WIDTH),
     }
+
+
+def _unnamed_is_plain(meanings: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights of the gated feed-forward layer: a unit for each shape, shut by any texture's name,
+    that adds "plain" where the shape is said.
+    """
+    row = dict(zip(SYNONYMS, meanings, strict=True))
+    gate, value = torch.zeros(width, TEXT_WIDTH), torch.zeros(width, TEXT_WIDTH)
+    out = torch.zeros(TEXT_WIDTH, width)
+    named = torch.stack([row[texture] for texture in TEXTURES]).sum(0)
+    for unit, shape in enumerate(SHAPES):
+        gate[unit] = _OPEN * (row[shape] - 3 * named)
+        value[unit] = row[shape]
+        out[:, unit] = _PASSED * row["plain"]
+    return gate, value, out
 
 
 def _embedding(basis: Tensor) -> Tensor:

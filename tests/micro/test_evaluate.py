@@ -55,11 +55,15 @@ def test_a_whole_evaluation(tmp_path, monkeypatch):
         str(tmp_path / "models"),
         "--json",
         str(tmp_path / "numbers.json"),
+        "--picture",
+        str(tmp_path / "typical.png"),
     ]
     assert main(arguments) == 0
+    assert (tmp_path / "typical.png").stat().st_size > 1000
     results = json.loads((tmp_path / "numbers.json").read_text())
     assert results["keyframes"]["n"] == 2 and results["keyframes"]["unseen"]["n"] == 2
     assert 0 <= results["pixel_sr"]["texture"] <= 1
+    assert 0 <= results["latent_expert"]["looks"]["outline"]["worst 5 %"] <= 1
     assert set(results["latent_expert"]["truth"]) == set(SPOIL)
     assert results["interpolation"]["truth"]["linear psnr"] > 10
     assert set(results["seconds a call"]) == set(REPOSITORIES)
