@@ -21,6 +21,7 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import svg  # noqa: E402
 from show1_engine.bundled import WEIGHTS  # noqa: E402
 from show1_engine.evaluation.measures import psnr  # noqa: E402
 from show1_engine.models.kinds import (  # noqa: E402
@@ -120,27 +121,12 @@ def best(rows: list[Row]) -> list[Row]:
 def figure(rows: list[Row]) -> str:
     """An SVG: for every stage, how near each mix stays to the reference run at which speed."""
     kinds = list(dict.fromkeys(row["kind"] for row in rows))
-    panels = [
-        f'<g transform="translate({60 + 250 * i},30)">{_panel(kind, rows)}</g>'
-        for i, kind in enumerate(kinds)
-    ]
-    key = "".join(
-        f'<circle cx="{70 + 190 * i}" cy="252" r="4" fill="{colour}"/>'
-        f'<text x="{80 + 190 * i}" y="256">{text}</text>'
-        for i, (colour, text) in enumerate(
-            zip(COLOURS, ("fewer steps alone", "reuse 2", "reuse 3"), strict=True)
-        )
-    )
-    key += (
+    names = ("fewer steps alone", "reuse 2", "reuse 3")
+    key = svg.key(dict(zip(names, COLOURS, strict=True)), apart=190) + (
         '<circle cx="640" cy="252" r="4" stroke="#444" fill="#fff"/>'
         '<text x="650" y="256">begun where the condition shows the picture</text>'
     )
-    width = 70 + 250 * len(kinds)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} 270" '
-        'font-family="sans-serif" font-size="11" fill="#444">'
-        f'<rect width="{width}" height="270" fill="#fff"/>{"".join(panels)}{key}</svg>\n'
-    )
+    return svg.page([_panel(kind, rows) for kind in kinds], key)
 
 
 def _panel(kind: str, rows: list[Row]) -> str:
@@ -156,15 +142,9 @@ def _panel(kind: str, rows: list[Row]) -> str:
         across = 200 * (row["times as fast"] - 1) / (most - 1)
         return max(0.0, across), height(row[told])
 
-    marks = [
-        f'<text x="-6" y="{height(dB) + 4:.0f}" text-anchor="end">{dB}</text>'
-        f'<path d="M0 {height(dB):.0f}H200" stroke="#eee"/>'
-        for dB in range(low + step - low % step, high + 1, step)
-    ]
+    marks = [svg.line(height(dB), dB) for dB in range(low + step - low % step, high + 1, step)]
     marks += [
-        f'<text x="{across:.0f}" y="196" text-anchor="middle">{times}x</text>'
-        for times in range(1, int(most) + 1)
-        for across in [200 * (times - 1) / (most - 1)]
+        svg.mark(200 * (times - 1) / (most - 1), f"{times}x") for times in range(1, int(most) + 1)
     ]
     marks += [
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" stroke="{colour}" '
@@ -173,9 +153,7 @@ def _panel(kind: str, rows: list[Row]) -> str:
         for x, y in [place(row)]
         for colour in [COLOURS[row["reuse"] - 1]]
     ]
-    what = f"{kind}, {told}"
-    title = f'<text x="100" y="-10" text-anchor="middle" font-weight="bold">{what}</text>'
-    return title + "".join(marks)
+    return svg.title(f"{kind}, {told}") + "".join(marks)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .recogniser import Reading, read_clip, texture_shares
-from .world import BACKGROUNDS, COLOURS, frame_times, signed_distance
+from .world import BACKGROUNDS, COLOURS, Scene, frame_times, render, signed_distance
 
 _FIT_STEPS = 60
 _AWAY = 2.5  # pixels from the outline from where an area counts as flat
@@ -87,6 +87,32 @@ def summary(many: list[Looks]) -> dict[str, dict[str, float]]:
             "n": len(values),
         }
     return found
+
+
+def as_drawn(images: Tensor, reading: Reading | None = None) -> Tensor:
+    """The drawing of what a clip (F, H, W, 3) shows, in its own places and size: the same shape."""
+    images = images.float()
+    reading = reading or read_clip(images)
+    places, radius = _fitted(_covered(images, reading)[2], reading)
+    scene = Scene(
+        reading.shape,
+        reading.colour,
+        "right",  # places are given
+        background=reading.background,
+        texture=reading.texture or "plain",
+        radius=radius,
+    )
+    side = images.shape[1]
+    times, (x, y) = frame_times(len(images)), places.T[:, None]
+    return render([scene], times, side, width=side, places=(x, y))[0]
+
+
+def _covered(images: Tensor, reading: Reading) -> tuple[Tensor, Tensor, Tensor]:
+    """The background's and the shape's colour, and how much of each pixel is the shape's."""
+    paper = torch.tensor(BACKGROUNDS[reading.background])
+    ink = torch.tensor(COLOURS[reading.colour])
+    cover = (images - paper) @ (ink - paper) / (ink - paper).square().sum()
+    return paper, ink, cover.clamp(0, 1)
 
 
 def _fitted(cover: Tensor, reading: Reading) -> tuple[Tensor, float]:

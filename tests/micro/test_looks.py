@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from show1_engine.bundled import WEIGHTS
+from show1_engine.evaluation.measures import psnr
 from show1_engine.loading import load_text_encoder
 from show1_engine.runtime import PlainRuntime
 from show1_micro.batches import as_made
-from show1_micro.looks import look_at, summary
+from show1_micro.looks import as_drawn, look_at, summary
 from show1_micro.recogniser import read_clip
 from show1_micro.world import clip, random_scene, with_words
 
@@ -33,6 +34,10 @@ def test_drawings_are_as_good_as_can_be(drawings):
     assert found["colour"]["worst 5 %"] < 0.5
     assert found["path"]["worst 5 %"] < 0.2
     assert found["texture"]["worst 5 %"] > 0.98
+
+
+def test_what_is_shown_is_drawn_again(drawings):
+    assert min(psnr(as_drawn(images), images) for _, images in drawings) > 32
 
 
 def test_noise_is_not_flat(drawings):
