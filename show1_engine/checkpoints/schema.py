@@ -346,7 +346,7 @@ def given(
         schema.model_validate(dict(config))
     except ValidationError as error:
         raise CheckpointError(
-            f"'{file}'{where}: {_said(schema, error)}. Use the file that belongs to the weights."
+            f"'{file}'{where}: {said(schema, error)}. Use the file that belongs to the weights."
         ) from None
     except RecursionError:
         raise CheckpointError(
@@ -366,7 +366,7 @@ def _defaults(schema: type[Schema]) -> dict[str, Any]:
     }
 
 
-def _said(schema: type[Schema], error: ValidationError) -> str:
+def said(schema: type[Schema], error: ValidationError) -> str:
     """The first fault in words: "norm_eps is -1; allowed is 1e-12 to 0.1"."""
     fault = error.errors(include_url=False)[0]
     if not fault["loc"]:

@@ -16,6 +16,7 @@ from ..checkpoints.read import Checkpoint, read_checkpoint
 from ..errors import InputError
 from ..loading import load_text_encoder, model_of
 from ..lora.merging import MotionLora
+from ..lora.student import student_settings
 from ..models.bundle import Show1Model
 from ..models.handle import Handle
 from ..models.kinds import KEYFRAMES, LATENT_EXPERT
@@ -138,6 +139,11 @@ def _sources(
         raise InputError("a student takes both --teacher DIR and --student-steps N")
     if args.teacher is None:
         return source, None
+    if s.train == "lora" and source.scheduler_config.get("student_steps"):
+        raise InputError(
+            f"'{source.name}' is a student already, to which no student's LoRA can be applied; "
+            "give --models the teacher's"
+        )
     folder = WEIGHTS if args.teacher == BUNDLED else Path(args.teacher)
     paths = cascade_in(folder)
     if source.kind not in paths:
@@ -272,6 +278,7 @@ def _result(
     card = model_card(args.run.name, source, training.s, done=done)
     adapters = training.learner.adapters
     if adapters is not None:
-        lora = MotionLora(args.run.name, adapters.learned())
+        student = student_settings(source.scheduler_config) if args.teacher else None
+        lora = MotionLora(args.run.name, adapters.learned(), student)
         return write_lora(args.run / "lora.safetensors", lora, card)
     return write_model(args.run / "ema" / source.name, source, mean, card=card)

@@ -9,6 +9,7 @@ spelling loses a bit.
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from ..models.kinds import DESCRIPTION
 from ..models.patches import Difference, LowRank
 from .merging import Change, MotionLora, Replacement
 from .origin import kind_of_file, made_for
+from .student import read_student
 from .targets import is_temporal, temporal_layers
 
 log = logging.getLogger(__name__)
@@ -76,7 +78,9 @@ def read_lora(path: Path, model: Show1Model) -> MotionLora:
     """The LoRA in a file, for this model. CheckpointError says what the file is where it does not
     fit.
     """
-    return lora_from(read_content(path), model, Path(path).name)
+    path = Path(path)
+    lora = lora_from(read_content(path), model, path.name)
+    return replace(lora, student=read_student(path)) if path.suffix == ".safetensors" else lora
 
 
 def lora_from(content: Content, model: Show1Model, name: str) -> MotionLora:

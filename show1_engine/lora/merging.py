@@ -1,6 +1,7 @@
 """A motion LoRA in memory: what it adds to which weights."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from ..errors import number_within
 from ..models.bundle import Show1Model
 from ..models.handle import Handle
 from ..models.patches import Difference, LowRank, Patch
+from .student import as_student
 
 _STRONGEST = 1000.0  # the schema allows 10
 
@@ -25,10 +27,14 @@ Change = LowRank | Difference | Replacement
 
 @dataclass(frozen=True, eq=False)
 class MotionLora:
-    """Changes by the name of the weight they belong to ("down_blocks.2. ... .to_q.weight")."""
+    """Changes by the name of the weight they belong to ("down_blocks.2. ... .to_q.weight").
+
+    `student`: what of the scheduler config it changes where it makes a student (lora.student).
+    """
 
     name: str
     changes: dict[str, Change] = field(default_factory=dict)
+    student: dict[str, Any] | None = None
 
     def applied(self, handle: Handle, strength: float) -> Handle:
         """A handle on the same network whose weights are changed by `strength` times this LoRA
@@ -49,10 +55,15 @@ def with_motion(model: Show1Model, lora: MotionLora, strength: float) -> Show1Mo
     """The model with a LoRA on it; `model` itself is left as it is. Strength 0 gives `model` back,
     negative is allowed.
 
-    LoRAs stack: their changes add up, in any order.
+    LoRAs stack: their changes add up, in any order. One of them may make a student of the model: at
+    any other strength the model is sampled as that student.
+
+    Raises InputError if the strength is none, or the LoRA a student's and so is the model.
     """
     number_within("Show1MotionLoRA: 'strength'", strength, -_STRONGEST, most=_STRONGEST)
     if strength == 0:
         return model
+    if lora.student is not None:
+        model = as_student(model, lora.student, lora.name)
     with torch.no_grad():
         return model.with_unet(lora.applied(model.unet, strength))

@@ -1,4 +1,4 @@
-"""Which layers a motion LoRA changes."""
+"""Which layers a LoRA changes: those of a motion, those of a student."""
 
 import re
 
@@ -32,6 +32,15 @@ def temporal_layers(network: nn.Module, targets: str = "attention") -> dict[str,
         if isinstance(layer, nn.Linear) and is_temporal(name) and wanted.search(name)
     }
     return dict(sorted(found.items(), key=lambda item: item[0].startswith("mid_block")))
+
+
+def student_layers(network: nn.Module) -> dict[str, nn.Module]:
+    """Every linear layer of a video model by name: a student predicts something else everywhere. A
+    model without temporal layers takes no LoRA and has none.
+    """
+    if not temporal_layers(network):
+        return {}
+    return {n: layer for n, layer in network.named_modules() if isinstance(layer, nn.Linear)}
 
 
 def spatial_layers(network: nn.Module) -> dict[str, nn.Module]:

@@ -57,12 +57,17 @@ class Show1Model(Managed):
             )
 
     def require_noise(self, stage: str) -> None:
-        """InputError unless this model predicts noise: its prediction is what training compares."""
+        """InputError unless this model is no student and predicts noise: its prediction is what
+        training compares.
+        """
+        if self.student_steps:
+            raise InputError(
+                f"{stage} cannot train '{self.name}': it is a student; train on its teacher"
+            )
         predicts = self.scheduler_config.get("prediction_type", "epsilon")
         if predicts != "epsilon":
             raise InputError(
                 f"{stage} trains models that predict noise; '{self.name}' predicts {predicts}"
-                + (": it is a student, so train on its teacher" if self.student_steps else "")
             )
 
     def text(self, stage: str, name: str, states: Tensor, device: torch.device) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..lora.targets import temporal_layers
+from ..lora.targets import student_layers, temporal_layers
 from ..models.kinds import INTERPOLATION
 from ..models.layers import TemporalConv, TemporalTransformer
 from ..models.unet import UNet
@@ -59,20 +59,16 @@ class Learner(nn.Module):
             if isinstance(module, nn.GroupNorm) and module.weight.requires_grad:
                 module.register_forward_pre_hook(_with_slope)
         if s.train == "lora":
-            layers, source = temporal_layers(network, s.targets), seeded(s.seed, "lora")
+            layers = student_layers(network) if teacher else temporal_layers(network, s.targets)
+            source = seeded(s.seed, "lora")
             self.adapters = Adapters(layers, s.rank, source, device=device)
             self.learned |= self.adapters.parameters
             # What is wrapped for several processes has to hold all that learns.
             self.pairs = nn.ParameterList(self.adapters.parameters.values())
-        if teacher is not None and s.train == "lora":
-            raise InputError(
-                "a student's steps travel with its model, which 'train' lora does not write; train "
-                "all, or the temporal layers"
-            )
-        if teacher is not None and s.train != "all" and teacher.velocity:
+        if teacher is not None and s.train not in ("all", "lora") and teacher.velocity:
             raise InputError(
                 f"this student predicts velocity, not noise as its teacher does: 'train' "
-                f"{s.train} cannot teach it that; train all"
+                f"{s.train} cannot teach it that; train all, or lora"
             )
         if not self.learned:
             raise InputError(

@@ -17,6 +17,7 @@ from ..checkpoints.files import Weights
 from ..checkpoints.read import Checkpoint
 from ..lora.formats import spelled
 from ..lora.merging import MotionLora
+from ..lora.student import student_metadata
 from ..models.kinds import DESCRIPTION, INTERPOLATION
 from .settings import StageTrainSettings
 
@@ -53,10 +54,13 @@ def write_model(target: Path, source: Checkpoint, learned: Mapping[str, Tensor],
 
 
 def write_lora(target: Path, lora: MotionLora, card: str) -> Path:
-    """A motion LoRA as Show1MotionLoRA and `--lora` read it, its card beside it."""
+    """A LoRA as Show1MotionLoRA and `--lora` read it, a student's with its settings; its card
+    beside it.
+    """
     part = target.with_suffix(".part")
     target.parent.mkdir(parents=True, exist_ok=True)
-    save_file(spelled(lora), part)
+    metadata = None if lora.student is None else student_metadata(lora.student)
+    save_file(spelled(lora), part, metadata)
     part.replace(target)
     digest = _sha256(target)
     text = f"{card}\n- sha256 of the file: {digest}\n"
