@@ -414,8 +414,8 @@ def train_stage(command: argparse.ArgumentParser) -> None:
     add(
         "--teacher",
         metavar="DIR",
-        help="folder of models, or micro, whose stage is to have a student of few steps: see "
-        "--student-steps",
+        help="folder of models, or micro, whose stage is to have a student of few steps, as a "
+        "model or, with --train lora, as a LoRA: see --student-steps",
     )
     fields = declared.settings("training.settings", "StageTrainSettings")
     _add_settings(_group(command, "training", STAGE_TRAINING), fields)
@@ -557,7 +557,7 @@ def _add_lora(command: argparse.ArgumentParser, option: str, model: str) -> None
         type=_lora,
         default=[],
         metavar="FILE[:STRENGTH]",
-        help=f"motion LoRA for {model}; may be given several times",
+        help=f"motion LoRA, or a student's, for {model}; may be given several times",
     )
 
 

@@ -71,9 +71,11 @@ class StageTrainSettings:
     learning_rate: above 0; 0.0001 for new layers, 0.00001 for trained ones.
     seed: of the order of clips and, with a clip's number, of all that is drawn for it, from 0.
     train: temporal leaves the spatial layers as they are (the paper), temporal-attention all but
-        temporal attention (section 3.7), lora writes a motion LoRA, all trains everything.
+        temporal attention (section 3.7), lora writes a motion LoRA, of a student one of all its
+        linear layers, all trains everything.
     rank: size of the LoRA, from 1, with lora.
-    targets: layers of the LoRA or of temporal-attention; attention alone, or its feed-forward too.
+    targets: layers of a motion LoRA or of temporal-attention; attention alone, or its feed-forward
+        too.
     start: own goes on from the stage's model, keyframes makes an interpolation model of the
         keyframe model, whose new input channels begin at 0.
     frames: of a clip, from 1; 0: the stage's own (8; interpolation 5, a first frame 1).
@@ -105,7 +107,7 @@ class StageTrainSettings:
     held_out: videos that are validated on and not trained on, from 0, a fifth of all at most.
     workers: threads that read clips ahead, from 0.
     student_steps: with a teacher, in how many steps the student is to sample, 1 to 8, without
-        guidance.
+        guidance; the model or the LoRA that is written carries them.
     teacher_steps: steps of the teacher for each of the student's, from 1.
     teacher_cfg: guidance of the teacher, 0 to 50, which the student learns with the rest; 0: the
         stage's released one.

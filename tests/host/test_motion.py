@@ -10,6 +10,15 @@ from comfyui_server import Server
 from graphs import Graph, Link, out, run_graph
 from safetensors.torch import load_file, save_file
 
+from show1_engine.bundled import WEIGHTS
+from show1_engine.loading import load_model
+from show1_engine.lora.merging import MotionLora
+from show1_engine.lora.student import student_settings
+from show1_engine.lora.targets import student_layers
+from show1_engine.models.patches import LowRank
+from show1_engine.runtime import PlainRuntime
+from show1_engine.training.result import write_lora
+from show1_engine.training.student import student_config
 from show1_engine.video import write_mp4
 from show1_micro.motions import clip as moving
 from show1_micro.world import Scene
@@ -65,10 +74,9 @@ class Motion(Graph):
             width=16,
             height=16,
             num_frames=3,
-            steps=2,
             cfg=2.0,
             seed=5,
-            **settings,
+            **{"steps": 2} | settings,
         )
         self.add("TestSaveFrames", images=images, file=file)
 
@@ -231,6 +239,63 @@ def test_a_file_for_something_else_is_refused(server, run):
         "'animatediff.safetensors' is an AnimateDiff motion LoRA" in result.message
         and MODEL in result.message
     )
+
+
+@pytest.fixture(scope="module")
+def student(server) -> dict[str, str]:
+    """LoRAs of students of three steps, by what is wrong with them: nothing, or their steps."""
+    model = load_model(WEIGHTS / "show-1-base", PlainRuntime())
+    source = torch.Generator().manual_seed(0)
+    changes = {
+        f"{name}.weight": LowRank(
+            torch.randn(len(layer.weight), 2, generator=source) * 0.01,
+            torch.randn(2, layer.in_features, generator=source),
+        )
+        for name, layer in student_layers(model.network).items()
+    }
+    settings = student_settings(student_config(model.scheduler_config, 3, model.kind))
+    for name, given in (("student", settings), ("odd", {**settings, "student_steps": 99})):
+        lora = MotionLora(name, changes, given)
+        write_lora(server.base / "models" / "loras" / f"{name}.safetensors", lora, "a card")
+    return {"sound": "student.safetensors", "odd": "odd.safetensors"}
+
+
+def test_a_student_brings_its_steps(server, run, student, trained):
+    """Alone, with a motion, and not at strength 0: whatever the stage is asked for."""
+    graph, name = Motion(), student["sound"]
+    moved = graph.apply(trained["name"], 0.5, graph.apply(name, 1.0))
+    for file, model in (
+        ("student", graph.apply(name, 1.0)),
+        ("student moved", moved),
+        ("none", graph.apply(name, 0.0)),
+    ):
+        graph.keyframes(model, f"{file}.safetensors", steps=5, sampler="ddpm")
+    result = run(graph)
+    assert result.status == "success", result.message
+    plans = [text for _, text in result.texts if text.startswith("3 frames 16x16")]
+    assert sum("; 3 steps (a student's own)" in plan for plan in plans) == 2
+    assert sum("; 5 steps" in plan for plan in plans) == 1
+    assert sorted(bars[-1] for bars in result.progress.values() if bars[-1][1] in (3, 5)) == [
+        (3, 3),
+        (3, 3),
+        (5, 5),
+    ]
+    one, other, none = (
+        saved(server, f"{file}.safetensors") for file in ("student", "student moved", "none")
+    )
+    assert not torch.allclose(one, other, atol=1e-4) and not torch.allclose(one, none, atol=1e-4)
+
+
+def test_one_student_alone_and_none_that_is_odd(run, student):
+    graph, name = Motion(), student["sound"]
+    graph.keyframes(graph.apply(name, 1.0, graph.apply(name, 1.0)), "never.safetensors")
+    message = run(graph).message
+    assert "is a student of 3 steps" in message and len(message.splitlines()) == 1
+    graph = Motion()
+    graph.keyframes(graph.apply(student["odd"], 1.0), "never.safetensors")
+    message = run(graph).message
+    assert "'odd.safetensors'" in message and "'student_steps' is 99" in message
+    assert len(message.splitlines()) == 1
 
 
 def test_no_lora_chosen(run):

@@ -1,13 +1,14 @@
 """Students as LoRAs: made by the command, applied with their steps, refused where they are none."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from small_training import micro, text
+from small_training import NAMES, micro, text
 
 from show1_engine.__main__ import main
 from show1_engine.errors import CheckpointError, InputError
@@ -15,7 +16,7 @@ from show1_engine.films.identity import of_model
 from show1_engine.lora.formats import read_lora
 from show1_engine.lora.merging import MotionLora, with_motion
 from show1_engine.lora.student import METADATA_KEY, student_settings
-from show1_engine.lora.targets import temporal_layers
+from show1_engine.lora.targets import student_layers, temporal_layers
 from show1_engine.models.bundle import Show1Model
 from show1_engine.models.patches import LowRank
 from show1_engine.sampling.samplers import schedule_for
@@ -27,7 +28,7 @@ from show1_engine.training.student import student_config
 ASKED = KeyframeSettings(width=16, height=16, steps=75, cfg=9.0, preset="fast", sampler="ddpm")
 
 
-def motion(model: Show1Model) -> MotionLora:
+def motion(model: Show1Model, of: Callable = temporal_layers) -> MotionLora:
     """A LoRA of random numbers, of no student."""
     source = seeded(0, "motion")
 
@@ -35,7 +36,7 @@ def motion(model: Show1Model) -> MotionLora:
         up = torch.randn(weight.shape[0], 2, generator=source) * 0.1
         return LowRank(up, torch.randn(2, weight.shape[1], generator=source))
 
-    layers = temporal_layers(model.network)
+    layers = of(model.network)
     return MotionLora("motion", {f"{name}.weight": pair(x.weight) for name, x in layers.items()})
 
 
@@ -92,6 +93,17 @@ def test_the_command_samples_with_it(trained, tmp_path, capsys):
     assert main([*words.split(), *prompt]) == 0
     assert "2 steps (a student's own)" in capsys.readouterr().err
     assert torch.isfinite(load_file(out)["keyframes"]).all()
+
+
+@pytest.mark.parametrize("stage", NAMES)
+def test_all_its_layers_are_read_again(stage, tmp_path):
+    model = micro(stage)
+    lora = MotionLora("all", motion(model, student_layers).changes, settings(stage))
+    read = read_lora(write_lora(tmp_path / "all.safetensors", lora, "a card"), model)
+    assert read.changes.keys() == lora.changes.keys() > motion(model).changes.keys()
+    assert all(torch.equal(read.changes[n].up, x.up) for n, x in lora.changes.items())
+    expected = student_config(model.scheduler_config, 2, model.kind)
+    assert with_motion(model, read, 1.0).scheduler_config == expected
 
 
 def test_off_at_no_strength(trained):
