@@ -75,8 +75,8 @@ def read_content(path: Path) -> Content:
 
 
 def read_lora(path: Path, model: Show1Model) -> MotionLora:
-    """The LoRA in a file, for this model. CheckpointError says what the file is where it does not
-    fit.
+    """The LoRA in a file, for this model, with a student's settings where there are any.
+    CheckpointError says what the file is where it does not fit.
     """
     path = Path(path)
     lora = lora_from(read_content(path), model, path.name)
