@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import svg  # noqa: E402
 from benchmarks.tradeoff import cases  # noqa: E402
 from show1_engine.__main__ import main as engine  # noqa: E402
-from show1_engine.bundled import SETTINGS, WEIGHTS  # noqa: E402
+from show1_engine.bundled import SETTINGS, STAGE_SIZES, WEIGHTS  # noqa: E402
 from show1_engine.evaluation.measures import psnr  # noqa: E402
 from show1_engine.loading import load_model  # noqa: E402
 from show1_engine.models.kinds import (  # noqa: E402
@@ -49,7 +49,7 @@ NAMES = {
 }
 # Steps of each student, and of the teacher; the training's batch and steps.
 STUDENTS = {
-    KEYFRAMES: ((1, 2, 4), (3, 4, 6, 8, 12, 16), 8, 190),
+    KEYFRAMES: ((1, 2, 4), (3, 4, 6, 8, 12, 16), 8, 120),
     INTERPOLATION: ((1, 2), (1, 2, 3, 5, 10), 8, 120),
     PIXEL_SR: ((1, 2), (1, 2, 3, 5, 12), 2, 120),
     LATENT_EXPERT: ((5, 8), (5, 10, 15, 20), 4, 120),
@@ -82,8 +82,10 @@ def student(runs: Path, kind: str, steps: int) -> Path:
             "ema": 0.98,
             "sample-every": 0,
             "held-out": 0,
+            "sizes": STAGE_SIZES[NAMES[kind]],
         }
         options = [part for key, value in settings.items() for part in (f"--{key}", str(value))]
+        options.append("--no-gradient-checkpointing")
         if code := engine(["train-stage", NAMES[kind], str(clips), str(run), *options]):
             raise SystemExit(code)
     (folder,) = (run / "ema").iterdir()

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from show1_engine.bundled import SETTINGS
+from show1_engine.bundled import SETTINGS, TEMPLATE
 from show1_engine.checkpoints.find import cascade_in
 from show1_engine.evaluation.measures import psnr, ssim
 from show1_engine.evaluation.report import markdown_table
@@ -49,10 +49,17 @@ Progress = Callable[[str], None]
 
 
 class Judge:
-    """The cascade's models and text encoders, with each stage's time and memory."""
+    """The cascade's models and text encoders, with each stage's time and memory.
 
-    def __init__(self, folder: Path, seed: int = 1_000_000):
+    `template`: judge with the changes that the template makes to the bundled settings.
+    """
+
+    def __init__(self, folder: Path, seed: int = 1_000_000, template: bool = False):
         self.seed = seed
+        changes = TEMPLATE if template else {}
+        self.settings = {
+            field: {**settings, **changes.get(field, {})} for field, settings in SETTINGS.items()
+        }
         runtime = PlainRuntime("cpu", torch.float32)
         paths = cascade_in(folder)
         self.models: dict[str, Show1Model] = {
@@ -77,7 +84,7 @@ class Judge:
     def run(
         self, stage: str, scene: Scene, images: Tensor | None, seed: int, **changes: Any
     ) -> Tensor:
-        """One stage with its template's settings, timed."""
+        """One stage with its settings, timed."""
         with self._timed(stage):
             return _RUN[stage](self, scene, images, seed=seed, changes=changes)
 
@@ -92,14 +99,14 @@ class Judge:
 def _keyframes(
     judge: Judge, scene: Scene, images: Tensor | None, seed: int, changes: dict[str, Any]
 ) -> Tensor:
-    settings = KeyframeSettings(**{**SETTINGS["keyframes"], **changes}, seed=seed)
+    settings = KeyframeSettings(**{**judge.settings["keyframes"], **changes}, seed=seed)
     return keyframes(judge.models[KEYFRAMES], *judge.text("t5", scene), settings).clamp(0, 1)
 
 
 def _interpolate(
     judge: Judge, scene: Scene, images: Tensor, seed: int, changes: dict[str, Any]
 ) -> Tensor:
-    settings = InterpolateSettings(**{**SETTINGS["interpolate"], **changes}, seed=seed)
+    settings = InterpolateSettings(**{**judge.settings["interpolate"], **changes}, seed=seed)
     return interpolate(
         judge.models[INTERPOLATION], images, *judge.text("t5", scene), settings
     ).clamp(0, 1)
@@ -108,14 +115,14 @@ def _interpolate(
 def _pixel_sr(
     judge: Judge, scene: Scene, images: Tensor, seed: int, changes: dict[str, Any]
 ) -> Tensor:
-    settings = PixelSRSettings(**{**SETTINGS["pixel_sr"], **changes}, seed=seed)
+    settings = PixelSRSettings(**{**judge.settings["pixel_sr"], **changes}, seed=seed)
     return pixel_sr(judge.models[PIXEL_SR], images, *judge.text("t5", scene), settings).clamp(0, 1)
 
 
 def _expert(
     judge: Judge, scene: Scene, images: Tensor, seed: int, changes: dict[str, Any]
 ) -> Tensor:
-    settings = LatentExpertSettings(**{**SETTINGS["expert"], **changes}, seed=seed)
+    settings = LatentExpertSettings(**{**judge.settings["expert"], **changes}, seed=seed)
     return latent_expert_sr(
         judge.models[LATENT_EXPERT], images, *judge.text("clip", scene), settings
     ).clamp(0, 1)
@@ -154,9 +161,9 @@ def evaluate(
         {"keyframes": {...}, "interpolation": {...}, ...}: numbers, each with its count `n`;
         JSON-ready.
     """
-    judge = Judge(Path(folder))
+    judge = Judge(Path(folder), template=True)
     slow = max(2, clips // 8) if slow is None else min(slow, clips)
-    results: dict[str, Any] = {"settings": SETTINGS}
+    results: dict[str, Any] = {"settings": judge.settings}
     if KEYFRAMES in stages:
         scenes = judge.scenes(clips, 0)
         last = stages[-1]

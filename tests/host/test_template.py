@@ -11,6 +11,8 @@ from comfyui_server import PACK, ui_to_api
 from graphs import Graph
 from safetensors.torch import load_file
 
+from show1_engine.bundled import SETTINGS, TEMPLATE
+
 NAME = "Show-1 Text to Video"
 # Stage node -> the engine's name for its frames, the prefix of its options on the command line.
 STAGES = {
@@ -49,6 +51,16 @@ def test_its_models_are_there(server, graph):
             assert node["inputs"][name] in (kind if isinstance(kind, list) else about["options"])
 
 
+def test_its_settings_are_those_that_are_measured(graph):
+    """`show1_micro evaluate` judges the cascade as the template runs it."""
+    fields = dict(zip(STAGES, ("keyframes", "interpolate", "pixel_sr", "expert"), strict=True))
+    for node in graph.prompt.values():
+        if node["class_type"] in STAGES:
+            field = fields[node["class_type"]]
+            wanted = {"preset": "reference"} | SETTINGS[field] | TEMPLATE[field]
+            assert {name: node["inputs"][name] for name in wanted} == wanted
+
+
 def test_frames_equal_the_engines(server, succeed, graph, tmp_path):
     """Every stage's frames against `python -m show1_engine generate`; fewer frames and steps than
     the template's.
@@ -63,7 +75,16 @@ def test_frames_equal_the_engines(server, succeed, graph, tmp_path):
             {"num_frames": 5} if frames == "keyframes" else {}
         )
         for name, value in node["inputs"].items():
-            if name in ("width", "height", "num_frames", "steps", "cfg", "noise_level", "strength"):
+            if name in (
+                "width",
+                "height",
+                "num_frames",
+                "steps",
+                "cfg",
+                "noise_level",
+                "strength",
+                "preset",
+            ):
                 arguments += [f"--{prefix}-{name.replace('_', '-')}", str(value)]
         graph.prompt[f"save-{frames}"] = {
             "class_type": "TestSaveFrames",
