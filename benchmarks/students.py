@@ -49,10 +49,10 @@ NAMES = {
 }
 # Steps of each student, and of the teacher; the training's batch and steps.
 STUDENTS = {
-    KEYFRAMES: ((1, 2, 4), (3, 4, 6, 8, 12, 16), 8, 120),
+    KEYFRAMES: ((2, 4), (3, 4, 6, 8, 12, 16), 8, 100),
     INTERPOLATION: ((1, 2), (1, 2, 3, 5, 10), 8, 120),
-    PIXEL_SR: ((1, 2), (1, 2, 3, 5, 12), 2, 120),
-    LATENT_EXPERT: ((5, 8), (5, 10, 15, 20), 4, 120),
+    PIXEL_SR: ((2,), (1, 2, 3, 5, 12), 2, 120),
+    LATENT_EXPERT: ((5,), (5, 10, 15, 20), 4, 120),
 }
 RATE = 5e-4
 Row = dict[str, Any]

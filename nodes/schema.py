@@ -179,7 +179,7 @@ def preset_input() -> io.Input:
         default="reference",
         optional=True,
         tooltip='"reference" runs the steps above as they are. "balanced" is about twice, "fast" '
-        "four times as fast: fewer steps, by DPM-Solver++ and with reuse 2, guided only in the "
+        "four times as fast: fewer steps, by DPM-Solver++, most with reuse 2, guided only in the "
         'first part with "fast"; stages that are given frames begin where those show the picture '
         "already. The node shows what it runs; a student's own steps come before any preset.",
     )

@@ -3,7 +3,7 @@ tree.
 
 Every template that uses the bundled models is run on a real server, in the editor, with the
 settings it is shipped with; what it saved becomes its thumbnail, and the text-to-video template's
-stages the pictures of the help pages.
+stages the pictures of the help pages and the moving one of the README.
 """
 
 import json
@@ -24,6 +24,7 @@ from show1_engine.video import write_mp4  # noqa: E402
 
 HELP = PACK / "nodes" / "web" / "docs" / "pictures"
 STAGES = ("Show1Keyframes", "Show1Interpolate", "Show1PixelSR", "Show1LatentExpertSR")
+MOVING = ("1 keyframes", "2 interpolated", "3 upscaled pixels", "4 refined in latents")
 SIDE, GAP, LABEL = 384, 6, 22  # of a thumbnail, between frames, a line of text
 DARK, LIGHT, ACCENT = (24, 26, 31), (225, 228, 235), (255, 196, 64)
 FULL_SIZE = (
@@ -90,6 +91,16 @@ def text_to_video(server: Server) -> Frames:
             ("images out", [refined[i] for i in picks]),
         ],
     }
+    held = [keyframes[i // 4] for i in range(len(interpolated))]
+    frames = moving(list(zip(MOVING, (held, interpolated, pixels, refined), strict=True)))
+    frames[0].save(
+        PACK / "docs" / "show-1-text-to-video.webp",
+        save_all=True,
+        append_images=frames[1:],
+        duration=125,
+        loop=0,
+        quality=85,
+    )
     HELP.mkdir(exist_ok=True)
     for stage, rows in pictures.items():
         strips(rows).save(HELP / f"{stage}.jpg", quality=88)
@@ -192,6 +203,19 @@ def strips(rows: list[tuple[str, list[Image.Image | None] | Image.Image]]) -> Im
                 )
         parts.append(strip)
     return stacked(parts)
+
+
+def moving(stages: list[tuple[str, Frames]]) -> Frames:
+    """What every stage made, side by side, frame by frame."""
+    side, found = 2 * SIDE // 4, []
+    for pictures in zip(*(frames for _, frames in stages), strict=True):
+        canvas = Image.new("RGB", (4 * side + 5 * GAP, side + LABEL + GAP), DARK)
+        for number, ((label, _), picture) in enumerate(zip(stages, pictures, strict=True)):
+            left = GAP + number * (side + GAP)
+            ImageDraw.Draw(canvas).text((left, 2), label, ACCENT, ImageFont.load_default(14))
+            canvas.paste(enlarged(picture, side), (left, LABEL))
+        found.append(canvas)
+    return found
 
 
 def spread(frames: Frames) -> list[Image.Image | None]:

@@ -28,7 +28,7 @@ class StageSettings:
     sampler: default follows the checkpoint's scheduler config; dpmpp_2m (DPM-Solver++) needs few
         steps, ddpm many, ddim adds no noise on the way, heun asks the model twice a step.
     preset: reference runs the steps as they are; balanced is about twice, fast four times as fast:
-        fewer steps, by DPM-Solver++ and with reuse 2, fast guided in the first part only; where
+        fewer steps, by DPM-Solver++, most with reuse 2, fast guided in the first part only; where
         frames are given they begin at less noise. A student has its own steps.
     guidance_start: share of the steps, 0 to 1, after which guidance begins.
     guidance_end: share of the steps, 0 to 1, after which guidance ends.
