@@ -142,6 +142,7 @@ def figure(rows: list[Row]) -> str:
     kinds = list(dict.fromkeys(row["kind"] for row in rows))
     names = ("the model as released", "begun where it is shown the picture", "a student")
     key = svg.key(dict(zip(names, COLOURS.values(), strict=True)), apart=240)
+    key += '<text x="760" y="256">dB by evaluations of the network a window</text>'
     return svg.page([_panel(kind, rows) for kind in kinds], key)
 
 
@@ -171,7 +172,7 @@ def _panel(kind: str, rows: list[Row]) -> str:
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         marks.append(f'<polyline points="{line}" fill="none" stroke="{colour}"/>')
         marks += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>' for x, y in points]
-    return svg.title(f"{kind}, dB by evaluations a window") + "".join(marks)
+    return svg.title(kind.replace("_", " ")) + "".join(marks)
 
 
 def main() -> None:

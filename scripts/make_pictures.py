@@ -34,6 +34,8 @@ FULL_SIZE = (
     ("latent expert", "29 x 576x320"),
 )
 
+VIEW = (2850, 1620)  # so large that the editor writes text; pictures are made smaller afterwards
+
 Frames = list[Image.Image]
 
 
@@ -119,7 +121,7 @@ def screenshots(server: Server, clip: Frames, templates: list[Path]) -> None:
             workflow = json.loads(file.read_text())
             if not uses_bundled_models(workflow):
                 continue
-            with browser.page((1900, 1080)) as page:
+            with browser.page(VIEW) as page:
                 page.load(workflow)
                 page.set_widgets("file", "clip.mp4")
                 entry = page.wait_for(page.press_run(), 1800)
@@ -142,7 +144,7 @@ def screenshots(server: Server, clip: Frames, templates: list[Path]) -> None:
 
 def cropped(screenshot: Path) -> Image.Image:
     """Without the editor's own bars: what remains holds a graph that was fitted to the view."""
-    picture = Image.open(screenshot).convert("RGB")
+    picture = Image.open(screenshot).convert("RGB").resize((1900, 1080), Image.LANCZOS)
     return picture.crop(
         (picture.width // 9, picture.height // 8, picture.width * 8 // 9, picture.height * 7 // 8)
     )
