@@ -187,7 +187,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     judge = Judge(WEIGHTS)
-    rows = [row for kind in args.stages for row in measured(judge, kind, args.runs, args.clips)]
+    rows = [
+        row for kind in args.stages for row in measured(judge, kind, args.runs, count=args.clips)
+    ]
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1) + "\n")
     if args.figure:
