@@ -15,7 +15,7 @@ from show1_engine.stages.keyframes import KeyframeSettings, keyframes
 from show1_engine.stages.latent_expert_sr import LatentExpertSettings, latent_expert_sr
 from show1_engine.stages.pixel_sr import PixelSRSettings, pixel_sr
 
-BOUND = 2e-4  # of 1: a twentieth of one level of an 8-bit picture
+BOUND = 4e-4  # of 1: a tenth of one level of an 8-bit picture; CPUs differ in what they round
 TEXT = torch.sin(torch.arange(77 * 64.0)).view(1, 77, 64)
 CLIP = torch.rand(4, 16, 16, 3, generator=torch.Generator().manual_seed(3))
 
