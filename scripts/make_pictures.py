@@ -33,7 +33,6 @@ FULL_SIZE = (
     ("pixel super-resolution", "29 x 256x160"),
     ("latent expert", "29 x 576x320"),
 )
-
 VIEW = (2850, 1620)  # so large that the editor writes text; pictures are made smaller afterwards
 
 Frames = list[Image.Image]
@@ -128,9 +127,9 @@ def screenshots(server: Server, clip: Frames, templates: list[Path]) -> None:
                 assert entry["status"]["status_str"] == "success", f"{file.stem}: {entry['status']}"
                 shot = server.base / "shot.png"
                 page.picture(shot)
-                cropped(shot).save(
-                    PACK / "docs" / f"{file.stem.lower().replace(' ', '-')}.jpg", quality=85
-                )
+                shown = PACK / "docs" / f"{file.stem.lower().replace(' ', '-')}.jpg"
+                if shown.exists():  # not every template's is on a page
+                    cropped(shot).save(shown, quality=85)
             videos = [
                 server.base / "output" / item["subfolder"] / item["filename"]
                 for output in entry["outputs"].values()

@@ -20,7 +20,6 @@ from .text import Captions
 from .world import Scene, frame_times, random_scene, render
 
 TEXT_DROP = 0.1
-WOBBLE, GRAIN = 0.6, 0.08  # how far, in pixels, keyframes' outlines stray at most, and how noisy
 NOISE_LEVELS = 300  # of pixel super-resolution's condition in training
 COSINE = cosine_alphas()
 LINEAR = linear_alphas()
@@ -181,42 +180,6 @@ def _cut(
     )
 
 
-def pixel_sr_frames(count: int, generator: torch.Generator, read: Captions) -> Batch:
-    """Single whole frames under conditions as the cascade makes them: what is to be learned is that
-    outlines are smooth and flat areas flat.
-    """
-    many = sr_scenes(count, generator)
-    times = torch.rand(count, 1, generator=generator)
-    labels = torch.randint(0, NOISE_LEVELS, (count,), generator=generator)
-    low = as_made(pixels(many, times, KEYFRAME_SIZE), generator)
-    return _noise_batch(
-        pixels(many, times, SR_SIZE),
-        sr_condition(low, labels, generator),
-        captions(many, generator, read),
-        generator=generator,
-        labels=labels,
-        still=True,
-    )
-
-
-def as_made(clean: Tensor, generator: torch.Generator) -> Tensor:
-    """Keyframe-size clips (B, 3, F, H, W) as the cascade makes them rather than draws them: each
-    frame's outlines stray by up to `WOBBLE` pixels, and all is grainy by up to `GRAIN`.
-    """
-    frames = clean.transpose(1, 2).flatten(0, 1)
-    count, _, height, width = frames.shape
-    reach = WOBBLE * torch.rand(count, 1, 1, 1, generator=generator)
-    coarse = torch.randn(count, 2, height // 3, width // 3, generator=generator)
-    astray = reach * F.interpolate(coarse, (height, width), mode="bicubic")
-    unit = torch.tensor([2 / width, 2 / height]).view(1, 2, 1, 1)  # of a pixel, in a picture of 2
-    still = F.affine_grid(torch.eye(2, 3).expand(count, -1, -1), list(frames.shape), False)
-    moved = still + (astray * unit).movedim(1, -1)
-    bent = F.grid_sample(frames, moved, padding_mode="border", align_corners=False)
-    grain = GRAIN * torch.rand(count, 1, 1, 1, generator=generator)
-    bent = bent + grain * torch.randn(bent.shape, generator=generator)
-    return bent.unflatten(0, (len(clean), -1)).transpose(1, 2)
-
-
 def pixel_sr_clips(count: int, generator: torch.Generator, read: Captions) -> Batch:
     """Windows of eight frames at the interpolated rate, most of them continuing a finished first
     frame.
@@ -225,8 +188,7 @@ def pixel_sr_clips(count: int, generator: torch.Generator, read: Captions) -> Ba
     times = torch.rand(count, 1, generator=generator) * 0.75 + frame_times(FRAMES) * 0.25
     clean = pixels(many, times, SR_SIZE)
     labels = torch.randint(0, NOISE_LEVELS, (count,), generator=generator)
-    low = as_made(pixels(many, times, KEYFRAME_SIZE), generator)
-    condition = sr_condition(low, labels, generator)
+    condition = sr_condition(pixels(many, times, KEYFRAME_SIZE), labels, generator)
     chained = torch.rand(count, generator=generator) < 0.6
     condition[chained, :, 0] = clean[chained, :, 0]
     return _noise_batch(
@@ -346,6 +308,5 @@ MAKERS: dict[str, Callable[[int, torch.Generator, Captions], Batch]] = {
     "keyframe_clips": keyframe_clips,
     "interpolation_clips": interpolation_clips,
     "pixel_sr_stills": pixel_sr_stills,
-    "pixel_sr_frames": pixel_sr_frames,
     "pixel_sr_clips": pixel_sr_clips,
 }

@@ -79,8 +79,8 @@ def summary(many: list[Looks]) -> dict[str, dict[str, float]]:
         values = sorted(v for v in (asdict(looks)[name] for looks in many) if v is not None)
         if not values:
             continue
-        tenth = round(0.05 * (len(values) - 1))
-        last = values[tenth] if worst is min else values[-1 - tenth]
+        few = round(0.05 * (len(values) - 1))
+        last = values[few] if worst is min else values[-1 - few]
         found[name] = {
             "median": round(values[len(values) // 2], 4),
             "worst 5 %": round(last, 4),

@@ -52,8 +52,7 @@ PHASES: dict[str, tuple[Phase, ...]] = {
     "interpolation": (Phase((("interpolation_clips", 10),), None, 7e-4),),
     "pixel_sr": (
         Phase((("pixel_sr_stills", 16),), 1200, 1e-3),
-        Phase((("pixel_sr_stills", 16), ("pixel_sr_clips", 1)), 2700, 6e-4),
-        Phase((("pixel_sr_frames", 8), ("pixel_sr_clips", 1)), None, 6e-4),
+        Phase((("pixel_sr_stills", 16), ("pixel_sr_clips", 1)), None, 6e-4),
     ),
     "latent_expert": (Phase((("latent_clips", 4),), None, 1e-3),),
     "latent_expert_full": (Phase((("latent_clips", 4),), None, 1e-3),),
@@ -87,7 +86,7 @@ class PhasedScenes:
     @property
     def still(self) -> bool:
         """Whether the current phase trains on single frames."""
-        return all(name.endswith(("stills", "frames")) for name, _ in self._phase().batches)
+        return all(name.endswith("stills") for name, _ in self._phase().batches)
 
     def next(self) -> range:
         """The numbers of the next batch."""
