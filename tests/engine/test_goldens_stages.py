@@ -257,40 +257,13 @@ def test_cascade(case, tmp_path):
     original.
     """
     tensors, p = reference.golden(case), case["params"]
-    steps, scale, noise = p["steps"], p["guidance_scale"], p["noise_level"]
     width, height = p["sr2_size_wh"]
     job = Cascade(
         _models(p["schedulers"], tmp_path),
         p["prompt"],
         p["negative_prompt_sr2"],
         reference=True,
-        settings={
-            KEYFRAMES: KeyframeSettings(
-                width=p["width"],
-                height=p["height"],
-                num_frames=p["keyframes"],
-                steps=steps["base"],
-                cfg=scale["base"],
-                seed=p["seed"],
-            ),
-            INTERPOLATION: InterpolateSettings(
-                steps=steps["interp"], cfg=scale["interp"], seed=p["seed"]
-            ),
-            FIRST_FRAME_SR: PixelSRSettings(
-                steps=steps["ifsr"], cfg=scale["ifsr"], noise_level=noise["ifsr"], seed=p["seed"]
-            ),
-            PIXEL_SR: PixelSRSettings(
-                steps=steps["sr1"], cfg=scale["sr1"], noise_level=noise["sr1"], seed=p["seed"]
-            ),
-            LATENT_EXPERT: LatentExpertSettings(
-                width=width,
-                height=height,
-                steps=steps["sr2"],
-                cfg=scale["sr2"],
-                strength=p["sr2_strength"],
-                seed=p["seed"],
-            ),
-        },
+        settings=_settings(p),
     )
     names = {
         "keyframes": "out.base",
@@ -315,6 +288,39 @@ def test_cascade(case, tmp_path):
         case["tensors"]["out.sr2_input_uint8"]["tol"] + 1
     )  # + 1: truncating a float that was an integer
     assert (handed.int() - tensors["out.sr2_input_uint8"].int()).abs().max() <= tolerance
+
+
+def _settings(p):
+    """Every stage's, of a case's parameters."""
+    steps, scale, noise = p["steps"], p["guidance_scale"], p["noise_level"]
+    width, height = p["sr2_size_wh"]
+    return {
+        KEYFRAMES: KeyframeSettings(
+            width=p["width"],
+            height=p["height"],
+            num_frames=p["keyframes"],
+            steps=steps["base"],
+            cfg=scale["base"],
+            seed=p["seed"],
+        ),
+        INTERPOLATION: InterpolateSettings(
+            steps=steps["interp"], cfg=scale["interp"], seed=p["seed"]
+        ),
+        FIRST_FRAME_SR: PixelSRSettings(
+            steps=steps["ifsr"], cfg=scale["ifsr"], noise_level=noise["ifsr"], seed=p["seed"]
+        ),
+        PIXEL_SR: PixelSRSettings(
+            steps=steps["sr1"], cfg=scale["sr1"], noise_level=noise["sr1"], seed=p["seed"]
+        ),
+        LATENT_EXPERT: LatentExpertSettings(
+            width=width,
+            height=height,
+            steps=steps["sr2"],
+            cfg=scale["sr2"],
+            strength=p["sr2_strength"],
+            seed=p["seed"],
+        ),
+    }
 
 
 def _models(schedulers, target):
