@@ -5,6 +5,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,7 +44,8 @@ _SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")  # as far as the system ha
 
 def run(args: argparse.Namespace) -> None:
     s = checked_settings(args.stage, settings_of(args))
-    place = processes(_device(args))
+    place = processes(_device(args), shard=s.shard)
+    s = checked_settings(args.stage, replace(s, shard=place.shard))
     lead = place.rank == 0
     source, taught = _sources(args, s)
     model = resident(model_of(source, PlainRuntime()), place.device)
@@ -67,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
         SceneClips(held, cut),
         texts.text,
         noiser=noiser,
-        folder=args.run,
+        folder=args.run if lead else None,
         size=cut.sizes[0],
         frames=cut.frames,
         prompts=_prompts(args.sample_prompts),
@@ -88,8 +90,8 @@ def run(args: argparse.Namespace) -> None:
         _learn(training, lead)
     finally:
         data.close()
-        if lead and training.step:
-            written = _result(args, training, source, footage=footage)
+        if lead and training.step and (learned := training.learned()):
+            written = _result(args, training, source, footage=footage, learned=learned)
             print(written)
     if data.broken and lead:
         say(f"{args.stage}: {len(data.broken)} clips could no longer be read")
@@ -265,13 +267,17 @@ def _learn(training: StageTraining, lead: bool) -> None:
 
 
 def _result(
-    args: argparse.Namespace, training: StageTraining, source: Checkpoint, footage: Footage
+    args: argparse.Namespace,
+    training: StageTraining,
+    source: Checkpoint,
+    *,
+    footage: Footage,
+    learned: dict[str, Any],
 ) -> Path:
     """The averaged weights as a model's folder, or as a LoRA."""
-    mean: dict[str, Tensor] = training.loop.average.mean
     done = {
-        "steps": training.step,
-        "clips seen": int(training.loop.counters["clips"]),
+        "steps": int(learned["counters"]["step"]),
+        "clips seen": int(learned["counters"]["clips"]),
         "data": f"{args.data.name}, {footage.told()}",
         "fingerprint of the data": fingerprint(footage),
     }
@@ -281,4 +287,4 @@ def _result(
         student = student_settings(source.scheduler_config) if args.teacher else None
         lora = MotionLora(args.run.name, adapters.learned(), student)
         return write_lora(args.run / "lora.safetensors", lora, card)
-    return write_model(args.run / "ema" / source.name, source, mean, card=card)
+    return write_model(args.run / "ema" / source.name, source, learned["mean"], card=card)

@@ -13,6 +13,7 @@ from .batch import Batch, denoising_loss
 from .loop import Parameters
 from .order import seeded
 from .settings import StageTrainSettings
+from .shards import divide
 from .student import Teacher
 from .variance import variance_loss
 
@@ -44,6 +45,7 @@ class Learner(nn.Module):
         self.network, self.s, self.teacher = network, s, teacher
         self.bf16 = s.precision == "bf16" or (s.precision == "auto" and device.type == "cuda")
         self.adapters: Adapters | None = None
+        self._divided = False
         names = learned_names(network, kind, s)
         network.requires_grad_(False)
         for name, value in network.named_parameters():
@@ -76,9 +78,19 @@ class Learner(nn.Module):
             )
         self._alphas = alphas.to(device) if s.variance == "trained" else None
 
+    def divide(self, device: torch.device) -> None:
+        """What learns is divided over the processes from now on: `learned` is other parameters."""
+        divide(self.network, device)
+        own = dict(self.network.named_parameters())
+        self.learned, self._divided = {name: own[name] for name in self.learned}, True
+
     def cast(self, device: torch.device) -> torch.autocast:
-        """What it computes in, as a context."""
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.bf16)
+        """What it computes in, as a context. Of shards no cast weight is kept: that would be the
+        whole network.
+        """
+        return torch.autocast(
+            device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=not self._divided
+        )
 
     def forward(self, batch: Batch) -> Tensor:
         if self.teacher is not None:

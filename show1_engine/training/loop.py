@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ..errors import CheckpointError, DivergedError
+from .shards import alike, whole
 
 Parameters = dict[str, nn.Parameter]
 # Number of the step, from 1 -> a scalar, or those of the parts of its batch one after another.
@@ -64,7 +65,7 @@ def descend(
     steepness = [slope(optimiser, loss)]
     for group in optimiser.param_groups:
         group["lr"] = rate
-        steepness.append(nn.utils.clip_grad_norm_(group["params"], clip))
+        steepness.append(whole(nn.utils.clip_grad_norm_(group["params"], clip)).to(steepness[0]))
     found = mean(torch.stack(steepness))
     if not bool(found.isfinite().all()):
         return None
@@ -210,10 +211,14 @@ class TrainingLoop:
                 "folder, or remove the state to begin anew"
             )
         _fill(named, state["weights"])
-        self.average.mean = dict(state["mean"])
+        self.average.mean = {name: alike(state["mean"][name], named[name]) for name in named}
         self.counters.update(state["counters"])
-        moments = {named[name]: dict(found) for name, found in state["optimiser"].items()}
-        self.optimiser.state.update(moments)
+        for name, found in state["optimiser"].items():
+            value = named[name]
+            self.optimiser.state[value] = {  # beside the moments: the count of steps
+                key: alike(moment, value) if moment.shape == value.shape else moment
+                for key, moment in found.items()
+            }
         self.source.set_state(state["generator"])
 
 
@@ -230,13 +235,15 @@ def save_state(file: Path, state: dict[str, Any]) -> None:
     part.replace(file)
 
 
-def load_state(file: Path) -> dict[str, Any]:
-    """A state that `save_state` wrote; nothing in the file is executed."""
-    return torch.load(file, weights_only=True)
+def load_state(file: Path, mapped: bool = False) -> dict[str, Any]:
+    """A state that `save_state` wrote, on the CPU; nothing in the file is executed. `mapped`: its
+    tensors stay in the file until they are read.
+    """
+    return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
 
 
 def _fill(parameters: Parameters, values: dict[str, Tensor]) -> None:
     """Copies values into parameters, in place; both have the same names."""
     with torch.no_grad():
         for name, value in values.items():
-            parameters[name].copy_(value)
+            parameters[name].copy_(alike(value, parameters[name]))

@@ -1,7 +1,7 @@
 """One process, or several that train together (accelerate, under torchrun or accelerate launch)."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -12,17 +12,22 @@ from ..errors import InputError
 
 
 class Processes(Protocol):
-    """Who trains: `rank` of `count`, on a device."""
+    """Who trains: `rank` of `count`, on a device. `shard`: what learns is divided over them."""
 
     rank: int
     count: int
     device: torch.device
+    shard: bool
 
     def wrapped(self, network: nn.Module) -> nn.Module:
-        """The network, whose gradients become the means over all processes."""
+        """The network, whose gradients become the means over all processes. What is divided does
+        that itself.
+        """
 
     def apart(self, network: nn.Module) -> Any:
-        """A context in which a wrapped network's gradients are only gathered."""
+        """A context in which a wrapped network's gradients are only gathered. Those of shards are
+        reduced all the same: whole ones would be as large as the model.
+        """
 
     def mean(self, values: Tensor) -> Tensor:
         """Of what every process has."""
@@ -34,7 +39,7 @@ class Processes(Protocol):
 class Alone:
     """One process."""
 
-    rank, count = 0, 1
+    rank, count, shard = 0, 1, False
 
     def __init__(self, device: torch.device):
         self.device = device
@@ -54,11 +59,13 @@ class Alone:
 
 
 class Together:
-    """One of several, by accelerate: distributed data parallel."""
+    """One of several, by accelerate: distributed data parallel, or shards where they are asked for
+    here or of `accelerate launch` (--use_fsdp).
+    """
 
-    def __init__(self, cpu: bool):
+    def __init__(self, cpu: bool, shard: bool = False):
         try:
-            from accelerate import Accelerator
+            from accelerate import Accelerator, DistributedType
         except ImportError as error:
             raise InputError(
                 f"several processes train together by accelerate, which is not here ({error}): "
@@ -67,12 +74,13 @@ class Together:
         self._accelerator = Accelerator(cpu=cpu)
         self.rank, self.count = self._accelerator.process_index, self._accelerator.num_processes
         self.device = self._accelerator.device
+        self.shard = shard or self._accelerator.distributed_type == DistributedType.FSDP
 
     def wrapped(self, network: nn.Module) -> nn.Module:
-        return self._accelerator.prepare_model(network)
+        return network if self.shard else self._accelerator.prepare_model(network)
 
     def apart(self, network: nn.Module) -> Any:
-        return self._accelerator.no_sync(network)
+        return nullcontext() if self.shard else self._accelerator.no_sync(network)
 
     def mean(self, values: Tensor) -> Tensor:
         return self._accelerator.reduce(values, "mean")
@@ -81,9 +89,16 @@ class Together:
         self._accelerator.wait_for_everyone()
 
 
-def processes(device: str) -> Processes:
-    """Those of this run: several under torchrun, which accelerate launch calls for several too."""
-    distributed = torch.distributed
+def processes(device: str, shard: bool = False) -> Processes:
+    """Those of this run: several under torchrun, which accelerate launch calls for several too.
+    InputError where shards are asked for and there is nothing to divide them over.
+    """
+    distributed, found = torch.distributed, Alone(torch.device(device))
     if distributed.is_available() and distributed.is_torchelastic_launched():
-        return Together(cpu=device == "cpu")
-    return Alone(torch.device(device))
+        found = Together(cpu=device == "cpu", shard=shard)
+    if shard and found.count == 1:
+        raise InputError(
+            "'shard' divides what is trained over several processes, and this is one; start them "
+            "by torchrun --nproc-per-node N -m show1_engine, or leave --shard out"
+        )
+    return found

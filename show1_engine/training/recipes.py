@@ -150,6 +150,11 @@ def checked_settings(stage: str, s: StageTrainSettings) -> StageTrainSettings:
     ):
         for name in names:
             number_within(f"{stage}: '{name}'", getattr(s, name), least, most=most)
+    if s.shard and s.train not in ("all", "temporal"):
+        raise InputError(
+            f"{stage}: 'shard' is for 'train' all and temporal; {s.train} trains so little that "
+            "there is nothing to divide, leave it out"
+        )
     if stage == "interpolation" and s.frames not in (0, WINDOW):
         raise InputError(
             f"{stage}: 'frames' is {s.frames}; a window of interpolation is {WINDOW}, leave it out"

@@ -69,6 +69,8 @@ class StageTrainSettings:
     accumulate: parts that a step's batch is taken in, from 1; N processes learn what one learns
         with N parts.
     learning_rate: above 0; 0.0001 for new layers, 0.00001 for trained ones.
+    shard: each of several processes holds its part alone of what is trained, with its gradients,
+        moments and average (FSDP2); with all and temporal.
     seed: of the order of clips and, with a clip's number, of all that is drawn for it, from 0.
     train: temporal leaves the spatial layers as they are (the paper), temporal-attention all but
         temporal attention (section 3.7), lora writes a motion LoRA, of a student one of all its
@@ -116,6 +118,7 @@ class StageTrainSettings:
     steps: int = 10000
     batch_size: int = 1
     accumulate: int = 1
+    shard: bool = False
     learning_rate: float = 1e-5
     seed: int = 0
     train: str = "temporal"

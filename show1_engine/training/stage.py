@@ -26,6 +26,7 @@ from .loop import Budget, TrainingLoop, WeightAverage, load_state, save_state, w
 from .network import checkpointed
 from .processes import Alone, Processes
 from .settings import StageTrainSettings
+from .shards import whole
 from .student import Teacher
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,8 @@ class StageTraining:
     Args:
         stage: its name on the command line, for messages.
         data: samples by number.
-        validate: what is measured and sampled every `sample_every` steps, by the first process.
+        validate: what is measured and sampled every `sample_every` steps, by the first process; of
+            shards by all, which run the network together.
         teacher: of a student; `model` has a student's scheduler config then.
 
     Attributes:
@@ -76,6 +78,8 @@ class StageTraining:
         self.learner = Learner(
             model.network, model.kind, s, alphas=alphas, device=device, teacher=teacher
         ).eval()
+        if self.place.shard:
+            self.learner.divide(device)
         learned = self.learner.learned
         if self.learner.adapters is not None:
             self.learner.adapters.average = WeightAverage(learned, s.ema, _DELAY)
@@ -180,7 +184,7 @@ class StageTraining:
         return bool(self.place.mean(torch.tensor(float(self.stopped), device=self.place.device)))
 
     def _validated(self, board: "_Board") -> None:
-        if self.place.rank == 0:
+        if self.place.rank == 0 or self.place.shard:
             device = self.place.device
             with self.loop.average.in_place(), torch.no_grad(), self.learner.cast(device):
                 metrics = self.validate(self.step)
@@ -201,21 +205,34 @@ class StageTraining:
         )
 
     def save(self) -> None:
-        """A checkpoint by its step's number; only the last `keep` stay."""
-        if self.place.rank == 0:
+        """A checkpoint by its step's number; only the last `keep` stay. Of shards it is whole, so
+        that any number of processes can go on from it.
+        """
+        lead = self.place.rank == 0
+        state = whole(self.loop.state(), keep=lead)
+        if lead:
             folder = self.folder / "checkpoints"
             settings = json.dumps(asdict(self.s))
-            save_state(folder / f"{self.step:07d}.pt", {**self.loop.state(), "settings": settings})
+            save_state(folder / f"{self.step:07d}.pt", {**state, "settings": settings})
             for old in checkpoints(self.folder)[: -self.s.keep]:
                 old.unlink()
         self.place.wait()
+
+    def learned(self) -> dict[str, Any]:
+        """The averaged weights, as "mean", and the "counters" that belong to them. Of shards as they
+        were last saved, for which no other process is needed; empty, if they never were.
+        """
+        if not self.place.shard:
+            return {"mean": self.loop.average.mean, "counters": self.loop.counters}
+        saved = checkpoints(self.folder)
+        return load_state(saved[-1], mapped=True) if saved else {}
 
     def resume(self, report: Report = silent) -> None:
         """Goes on from the folder's last checkpoint, if there is one."""
         found = checkpoints(self.folder)
         if not found:
             return
-        state = load_state(found[-1])
+        state = load_state(found[-1], mapped=self.place.shard)
         self.loop.restore(state)
         if self.learner.adapters is not None:
             self.loop.average = self.learner.adapters.average = self.loop.average

@@ -33,6 +33,7 @@ class Validation:
         clips: pixels, also of the expert.
         loss_of: the loss of a batch.
         prompts: what keyframes are sampled of; the clips' captions where there are none.
+        folder: where the strips go; None: none are written.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Validation:
         text: Callable[[str], Tensor],
         noiser: Noiser,
         *,
-        folder: Path,
+        folder: Path | None,
         size: tuple[int, int],
         frames: int,
         prompts: tuple[str, ...] = (),
@@ -67,7 +68,7 @@ class Validation:
             if pairs:
                 nearness = [_psnr(*self._judged(*pair)) for pair in pairs]
                 metrics["psnr"] = sum(nearness) / len(nearness)
-        if made:
+        if made and self.folder is not None:
             self._strip(step, made)
         return metrics
 
