@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ..errors import CheckpointError, DivergedError
-from .shards import alike, whole
+from .shards import alike, own, whole
 
 Parameters = dict[str, nn.Parameter]
 # Number of the step, from 1 -> a scalar, or those of the parts of its batch one after another.
@@ -95,8 +95,8 @@ class WeightAverage:
         """To be called after each step, with its number from 1."""
         done = step + self.ahead
         keep = min(self.most, done / (done + self.delay))
-        means = [self.mean[name] for name in self.parameters]
-        values = [value.detach() for value in self.parameters.values()]
+        means = [own(self.mean[name]) for name in self.parameters]
+        values = [own(value.detach()) for value in self.parameters.values()]
         torch._foreach_lerp_(means, values, 1 - keep)
 
     @contextmanager

@@ -18,7 +18,10 @@ from ..models.layers import AddedKVAttention, Attention
 from ..models.unet import UNet
 
 # What of them reads the text, before the blocks that they are in run.
-_OF_TEXT = {Attention: ("to_k", "to_v"), AddedKVAttention: ("norm_cross", "add_k_proj", "add_v_proj")}
+_OF_TEXT = {
+    Attention: ("to_k", "to_v"),
+    AddedKVAttention: ("norm_cross", "add_k_proj", "add_v_proj"),
+}
 
 
 def divide(network: UNet, device: torch.device) -> None:
@@ -26,13 +29,13 @@ def divide(network: UNet, device: torch.device) -> None:
     and is not gathered again and again. Every process calls it, and whatever runs the network from
     then on.
     """
-    try:
-        from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
-    except ImportError:
+    if torch.__version__ < (2, 7):
         raise InputError(
             f"'shard' needs torch 2.7 or newer, and this is {torch.__version__}; leave it out"
-        ) from None
+        )
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
     # Nothing changes what a layer returned in place.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
@@ -72,8 +75,15 @@ def whole(value: Any, keep: bool = True) -> Any:
     return found.cpu() if keep else None
 
 
+def own(value: Tensor) -> Tensor:
+    """This process's part of it, in the same memory."""
+    return value.to_local() if _sharded(value) else value
+
+
 def alike(value: Tensor, like: Tensor) -> Tensor:
-    """A value where another of its shape is: on its device, of a sharded one this process's part."""
+    """A value where another of its shape is: on its device, of a sharded one this process's part
+    alone.
+    """
     if _sharded(value) or not _sharded(like):
         return value.to(like.device)
     from torch.distributed.tensor import distribute_tensor

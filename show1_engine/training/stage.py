@@ -219,8 +219,8 @@ class StageTraining:
         self.place.wait()
 
     def learned(self) -> dict[str, Any]:
-        """The averaged weights, as "mean", and the "counters" that belong to them. Of shards as they
-        were last saved, for which no other process is needed; empty, if they never were.
+        """The averaged weights, as "mean", and the "counters" that belong to them. Of shards as
+        they were last saved, for which no other process is needed; empty, if they never were.
         """
         if not self.place.shard:
             return {"mean": self.loop.average.mean, "counters": self.loop.counters}

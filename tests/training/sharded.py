@@ -14,7 +14,7 @@ import torch
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
-from small_training import QUICK, drawn, micro, text  # noqa: E402
+from small_training import QUICK, micro, text  # noqa: E402
 
 from show1_engine.__main__ import main  # noqa: E402
 from show1_engine.errors import DivergedError  # noqa: E402
@@ -24,36 +24,36 @@ from show1_engine.runtime import PlainHandle, PlainRuntime  # noqa: E402
 from show1_engine.training.batch import Batch  # noqa: E402
 from show1_engine.training.clips import ClipData, Cut  # noqa: E402
 from show1_engine.training.processes import processes  # noqa: E402
-from show1_engine.training.recipes import Noiser  # noqa: E402
+from show1_engine.training.recipes import RECIPES, Noiser  # noqa: E402
 from show1_engine.training.stage import StageTraining  # noqa: E402
 from show1_micro.footage import DrawnClips, numbered  # noqa: E402
 
 ALL = replace(QUICK, train="all", steps=3, gradient_checkpointing=True, learning_rate=1e-3)
-# Where a run's numbers are compared, in what order they are summed must not tell: a float32 rounding
-# may be a per cent of Adam's first steps, where a slope is as small as its epsilon.
+# Where numbers are compared, the order of a sum must not tell: a float32 rounding may be a per cent
+# of Adam's first steps, where a slope is as small as its epsilon.
 EXACT = torch.float64
-# One level of each kind of attention: every operation on shards is slow when it is called first.
+# One level, with attention in its middle: any operation on shards is slow when it is called first.
 ONE_LEVEL = {
     "keyframes": {
         "block_out_channels": [32],
-        "down_block_types": ["SimpleCrossAttnDownBlock3D"],
-        "up_block_types": ["SimpleCrossAttnUpBlock3D"],
+        "down_block_types": ["ResnetDownsampleBlock3D"],
+        "up_block_types": ["ResnetUpsampleBlock3D"],
     },
     "expert": {
         "block_out_channels": [32],
-        "down_block_types": ["CrossAttnDownBlock3D"],
-        "up_block_types": ["CrossAttnUpBlock3D"],
+        "down_block_types": ["DownBlock3D"],
+        "up_block_types": ["UpBlock3D"],
         "attention_head_dim": [4],
     },
 }
 
 
-def small(stage: str, dtype: torch.dtype) -> Show1Model:
+def small(stage: str) -> Show1Model:
     model = micro(stage)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = UNet({**model.network.config, **ONE_LEVEL[stage]}).to(dtype)
-    return replace(model, unet=PlainHandle(network, dtype, PlainRuntime()))
+        network = UNet({**model.network.config, **ONE_LEVEL[stage]}).to(EXACT)
+    return replace(model, unet=PlainHandle(network, EXACT, PlainRuntime()))
 
 
 class Cast(ClipData):
@@ -72,11 +72,16 @@ class Poisoned(DrawnClips):
         return super().clip(item, source) * (float("nan") if item == 1 else 1)
 
 
-def training(stage: str, folder: Path, place=None, clips=None, dtype=EXACT, **more):
+def clips_of(stage: str, kind: type[DrawnClips] = DrawnClips) -> DrawnClips:
+    side = 32 if stage == "expert" else 16
+    return kind(numbered(4), Cut(RECIPES[stage].frames, 2.0, [(side, side)]))
+
+
+def training(stage: str, folder: Path, place=None, clips=None, model=None, **more):
     """One process takes as parts what two take at once."""
     more["accumulate"] = more.get("accumulate", 1) * (1 if place else 2)
-    s, model = replace(ALL, shard=place is not None, **more), small(stage, dtype)
-    data = Cast(clips or drawn(stage), text, Noiser(model, s), stride=s.batch_size)
+    s, model = replace(ALL, shard=place is not None, **more), model or small(stage)
+    data = Cast(clips or clips_of(stage), text, Noiser(model, s), stride=s.batch_size)
     return StageTraining(stage, model, data, s, folder, place=place)
 
 
@@ -98,22 +103,20 @@ def held(run: StageTraining) -> dict[str, int]:
 
 def tried(footage: Path, folder: Path) -> None:
     place, found = processes("cpu", shard=True), {}
-    straight = training("keyframes", folder / "straight", place, save_every=1)
-    straight.run()
-    found["held"] = held(straight)
-    training("keyframes", folder / "begun", place).run()
-    training("keyframes", folder / "temporal", place, train="temporal", steps=2).run()
-    training("expert", folder / "parts", place, accumulate=2, steps=2).run()
-    masters = {"dtype": torch.float32, "precision": "bf16"}
-    training("keyframes", folder / "bf16", place, steps=1, **masters).run()
-    stopped = training("keyframes", folder / "stopped", place)
+    begun = training("keyframes", folder / "begun", place, save_every=1)
+    begun.run()
+    found["held"] = held(begun)
+    training("keyframes", folder / "temporal", place, train="temporal", steps=1).run()
+    bf16 = {"model": micro("keyframes"), "precision": "bf16", "steps": 1}
+    training("keyframes", folder / "bf16", place, **bf16).run()
+    stopped = training("expert", folder / "stopped", place, accumulate=2, steps=20)
 
-    def stop(*_) -> None:
-        stopped.stopped = place.rank == 1
+    def stop(step: int, *_) -> None:
+        stopped.stopped = step == 2 and place.rank == 1
 
     stopped.run(stop)
     found["stopped"] = stopped.step
-    clips = Poisoned(numbered(4), Cut(8, 2.0, [(16, 16)]))
+    clips = clips_of("keyframes", Poisoned)
     try:
         training("keyframes", folder / "poisoned", place, clips=clips).run()
     except DivergedError as error:
