@@ -86,11 +86,13 @@ def _add_training(commands: argparse._SubParsersAction) -> None:
     train.add_argument(
         "--anneal", action="store_true", help="let the learning rate fall to zero over this run"
     )
+    train.add_argument("--edition", type=int, choices=(1, 2), default=1, help="of the world")
     train.add_argument("--threads", type=int, default=1)
     train.set_defaults(func=_train)
     export = commands.add_parser("export", help="write trained stages as model folders")
     export.add_argument("stages", nargs="+", choices=STAGES)
     export.add_argument("--runs", type=Path, default=RUNS)
+    export.add_argument("--edition", type=int, choices=(1, 2), default=1, help="of the weights")
     export.add_argument("--target", type=Path, help="instead of the bundled cascade's folder")
     export.set_defaults(func=_export)
 
@@ -126,6 +128,7 @@ def _add_judging(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="no unseen combinations, and no stage on drawn input",
     )
+    judge.add_argument("--edition", type=int, choices=(1, 2), default=1, help="of the cascade")
     judge.add_argument("--threads", type=int, default=1)
     judge.set_defaults(func=_evaluate)
 
@@ -201,16 +204,29 @@ def _add_trial(parser: argparse.ArgumentParser, steps: int, batch_size: int) -> 
 def _train(args: argparse.Namespace) -> int:
     import torch
 
-    from .codec import train_vae
+    from .codec import VaeTraining
+    from .editions import EDITIONS
     from .train import Trainer
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an orderly end: the state is saved
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(args.threads)
     if args.stage == "vae":
-        train_vae(args.runs / "vae", args.minutes, args.seed, anneal=args.anneal)
+        training = VaeTraining(
+            args.runs / "vae",
+            args.seed,
+            world=EDITIONS[args.edition],
+            start=EDITIONS[args.edition].started("show-1-sr2/vae") if args.bundled else None,
+        )
+        training.train(args.minutes, args.anneal, args.steps, every=300)
         return 0
-    trainer = Trainer(args.stage, args.runs / args.stage, args.seed, bundled=args.bundled)
+    trainer = Trainer(
+        args.stage,
+        args.runs / args.stage,
+        args.seed,
+        bundled=args.bundled,
+        edition=args.edition,
+    )
     trainer.train(args.minutes, args.anneal, args.steps, show=_show)
     return 0
 
@@ -218,11 +234,12 @@ def _train(args: argparse.Namespace) -> int:
 def _evaluate(args: argparse.Namespace) -> int:
     import torch
 
+    from .editions import EDITIONS
     from .evaluate import evaluate, table
 
     torch.set_num_threads(args.threads)
     results = evaluate(
-        args.models or WEIGHTS,
+        args.models or EDITIONS[args.edition].weights,
         args.clips,
         _show,
         stages=tuple(args.stages),
@@ -231,6 +248,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         network=args.network,
         alone=not args.cascade_only,
         picture=args.picture,
+        edition=args.edition,
     )
     print("\n" + table(results))
     if args.json:
@@ -284,10 +302,12 @@ def _control(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
+    from .editions import EDITIONS
     from .export import export_run
 
     for stage in args.stages:
-        print(export_run(args.runs, stage, args.target or WEIGHTS))
+        target = args.target or EDITIONS[args.edition].weights
+        print(export_run(args.runs, stage, target, world=EDITIONS[args.edition]))
     return 0
 
 

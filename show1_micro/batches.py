@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -14,12 +15,14 @@ from torch import Tensor
 
 from show1_engine.training.batch import Batch as TrainingBatch
 
-from .configs import FRAMES, KEYFRAME_SIZE, SR_SIZE
+from .configs import FRAMES
 from .diffusion import STEPS, cosine_alphas, linear_alphas, loss_weight, noised
+from .editions import FIRST, Edition, Size
 from .text import Captions
-from .world import Scene, frame_times, random_scene, render
+from .world import Scene, frame_times
 
 TEXT_DROP = 0.1
+SR_FACTOR = 4
 NOISE_LEVELS = 300  # of pixel super-resolution's condition in training
 COSINE = cosine_alphas()
 LINEAR = linear_alphas()
@@ -48,14 +51,14 @@ class Batch(TrainingBatch):
     places: Tensor | None = None  # of single frames: which frame of a clip each is (B,)
 
 
-def scenes(count: int, generator: torch.Generator, **kwargs: object) -> list[Scene]:
+def scenes(count: int, generator: torch.Generator, world: Edition = FIRST) -> list[Scene]:
     """Random scenes, without the held-out combinations."""
-    return [random_scene(generator, held_out=False, **kwargs) for _ in range(count)]
+    return [world.draw(generator, held_out=False) for _ in range(count)]
 
 
-def pixels(many: list[Scene], times: Tensor, size: int) -> Tensor:
+def pixels(many: list[Scene], times: Tensor, size: Size, world: Edition = FIRST) -> Tensor:
     """Rendered as the UNets see them: (B, 3, F, H, W) in [-1, 1]."""
-    return render(many, times, size, width=size).permute(0, 4, 1, 2, 3) * 2 - 1
+    return world.render(many, times, *size).permute(0, 4, 1, 2, 3) * 2 - 1
 
 
 def captions(
@@ -72,32 +75,38 @@ def captions(
     return read(words)
 
 
-def keyframe_stills(count: int, generator: torch.Generator, read: Captions) -> Batch:
+def keyframe_stills(
+    count: int, generator: torch.Generator, read: Captions, world: Edition = FIRST
+) -> Batch:
     """Single keyframes and their places in the clip: the spatial layers learn from them eight times
     as fast.
     """
-    many = scenes(count, generator)
+    many = scenes(count, generator, world)
     places = torch.randint(0, FRAMES, (count,), generator=generator)
-    clean = pixels(many, frame_times(FRAMES)[places, None], KEYFRAME_SIZE)
+    clean = pixels(many, frame_times(FRAMES)[places, None], world.keyframe, world=world)
     batch = _noise_batch(
         clean, None, captions(many, generator, read), generator=generator, still=True, early=0.5
     )
     return replace(batch, places=places)
 
 
-def keyframe_clips(count: int, generator: torch.Generator, read: Captions) -> Batch:
+def keyframe_clips(
+    count: int, generator: torch.Generator, read: Captions, world: Edition = FIRST
+) -> Batch:
     """Whole clips of keyframes."""
-    many = scenes(count, generator)
-    clean = pixels(many, frame_times(FRAMES), KEYFRAME_SIZE)
+    many = scenes(count, generator, world)
+    clean = pixels(many, frame_times(FRAMES), world.keyframe, world=world)
     return _noise_batch(
         clean, None, captions(many, generator, read), generator=generator, early=0.8
     )
 
 
-def interpolation_clips(count: int, generator: torch.Generator, read: Captions) -> Batch:
+def interpolation_clips(
+    count: int, generator: torch.Generator, read: Captions, world: Edition = FIRST
+) -> Batch:
     """Five frames between two keyframes; the condition is their linear blend, slightly noised."""
-    many = scenes(count, generator, travel=(0.02, 0.60))
-    clean = pixels(many, frame_times(5), KEYFRAME_SIZE)
+    many, times = world.between(count, generator)
+    clean = pixels(many, times, world.keyframe, world=world)
     return _noise_batch(
         clean,
         interpolation_condition(clean, generator),
@@ -122,14 +131,23 @@ def interpolation_condition(
     return torch.cat([blend, mask], dim=1)
 
 
-def sr_scenes(count: int, generator: torch.Generator) -> list[Scene]:
+def middles(many: list[Scene], times: Tensor, world: Edition) -> Tensor:
+    """Where the shapes are in the middle of clips at `times` (B, F): (B, 2), y and x in pixels of
+    the large size.
+    """
+    height, width = world.large
+    x, y = world.centres(many, times[:, times.shape[1] // 2, None])
+    return torch.cat([y * height, x * height + (width - height) / 2], dim=1)
+
+
+def sr_scenes(count: int, generator: torch.Generator, world: Edition = FIRST) -> list[Scene]:
     """Scenes for super-resolution, two of three checkered: their phase on both axes is the slowest
     thing to learn.
 
     Neither text nor condition tells it, only the place in the picture; with one in three, half of
     the drawn checkers were inverted after 65,000 stills, and none after 38,000 more of these.
     """
-    even = scenes(count, generator)
+    even = scenes(count, generator, world)
     chosen = torch.rand(count, generator=generator) < 0.5
     return [
         replace(scene, texture="checkered") if more else scene
@@ -137,17 +155,18 @@ def sr_scenes(count: int, generator: torch.Generator) -> list[Scene]:
     ]
 
 
-def pixel_sr_stills(count: int, generator: torch.Generator, read: Captions) -> Batch:
-    """Quarters of single frames at four times the size, cut out anywhere: a quarter of the cost of
-    whole ones.
+def pixel_sr_stills(
+    count: int, generator: torch.Generator, read: Captions, world: Edition = FIRST
+) -> Batch:
+    """Parts of single frames at four times the size, cut out anywhere: a quarter or less of the
+    cost of whole ones.
     """
-    many = sr_scenes(count, generator)
+    many = sr_scenes(count, generator, world)
     times = torch.rand(count, 1, generator=generator)
     labels = torch.randint(0, NOISE_LEVELS, (count,), generator=generator)
-    condition = sr_condition(pixels(many, times, KEYFRAME_SIZE), labels, generator)
-    both = _cut(
-        torch.cat([pixels(many, times, SR_SIZE), condition], dim=1), SR_SIZE // 2, generator
-    )
+    condition = sr_condition(pixels(many, times, world.keyframe, world=world), labels, generator)
+    whole = torch.cat([pixels(many, times, world.large, world=world), condition], dim=1)
+    both = cut(whole, world.part, generator, about=middles(many, times, world))
     return _noise_batch(
         both[:, :3],
         both[:, 3:],
@@ -158,37 +177,53 @@ def pixel_sr_stills(count: int, generator: torch.Generator, read: Captions) -> B
     )
 
 
-def _cut(
-    pictures: Tensor, size: int, generator: torch.Generator, step: int = SR_SIZE // KEYFRAME_SIZE
+def cut(
+    pictures: Tensor,
+    size: int,
+    generator: torch.Generator,
+    step: int = SR_FACTOR,
+    *,
+    about: Tensor | None = None,
 ) -> Tensor:
     """A random square out of each picture, (B, C, F, H, W) to (B, C, F, size, size).
 
     Corners are multiples of `step`, a texture's period: its phase cannot be told from anything
-    else.
+    else. `about` (B, 2), y and x in pixels: three of four squares hold these places.
     """
-    corners = (
-        torch.randint(
-            0, (pictures.shape[-1] - size) // step + 1, (len(pictures), 2), generator=generator
-        )
-        * step
-    )
+    room = torch.tensor(pictures.shape[-2:]) - size
+    corners = torch.rand(len(pictures), 2, generator=generator)
+    if about is not None:
+        near = ((about - corners * size).clamp(min=0) / room.clamp(min=1)).clamp(max=0.999)
+        chosen = torch.rand(len(pictures), 1, generator=generator) < 0.75
+        corners = torch.where(chosen, near, corners)
+    corners = corners * (room // step + 1)
     return torch.stack(
         [
             picture[..., y : y + size, x : x + size]
-            for picture, (y, x) in zip(pictures, corners.tolist(), strict=True)
+            for picture, (y, x) in zip(pictures, (corners.long() * step).tolist(), strict=True)
         ]
     )
 
 
-def pixel_sr_clips(count: int, generator: torch.Generator, read: Captions) -> Batch:
+def pixel_sr_clips(
+    count: int,
+    generator: torch.Generator,
+    read: Captions,
+    world: Edition = FIRST,
+    part: int | None = None,
+) -> Batch:
     """Windows of eight frames at the interpolated rate, most of them continuing a finished first
-    frame.
+    frame; `part`: of squares of this side.
     """
-    many = sr_scenes(count, generator)
+    many = sr_scenes(count, generator, world)
     times = torch.rand(count, 1, generator=generator) * 0.75 + frame_times(FRAMES) * 0.25
-    clean = pixels(many, times, SR_SIZE)
+    clean = pixels(many, times, world.large, world=world)
     labels = torch.randint(0, NOISE_LEVELS, (count,), generator=generator)
-    condition = sr_condition(pixels(many, times, KEYFRAME_SIZE), labels, generator)
+    condition = sr_condition(pixels(many, times, world.keyframe, world=world), labels, generator)
+    if part is not None:
+        about = middles(many, times, world)
+        both = cut(torch.cat([clean, condition], dim=1), part, generator, about=about)
+        clean, condition = both.chunk(2, dim=1)
     chained = torch.rand(count, generator=generator) < 0.6
     condition[chained, :, 0] = clean[chained, :, 0]
     return _noise_batch(
@@ -202,7 +237,7 @@ def sr_condition(low: Tensor, labels: Tensor, generator: torch.Generator) -> Ten
     """
     flat = F.interpolate(
         low.transpose(1, 2).flatten(0, 1),
-        size=(SR_SIZE, SR_SIZE),
+        size=(SR_FACTOR * low.shape[-2], SR_FACTOR * low.shape[-1]),
         mode="bilinear",
         align_corners=True,
     )
@@ -240,8 +275,8 @@ class LatentPool:
     place of the oldest.
     """
 
-    def __init__(self, encode: Encode, size: int = 512, fresh: int = 2):
-        self.encode, self.size, self.fresh = encode, size, fresh
+    def __init__(self, encode: Encode, size: int = 512, fresh: int = 2, world: Edition = FIRST):
+        self.encode, self.size, self.fresh, self.world = encode, size, fresh, world
         self.kept: list[tuple[Scene, Tensor]] = []
         self.added = 0
 
@@ -254,9 +289,9 @@ class LatentPool:
         )
 
     def _add(self, count: int, generator: torch.Generator) -> None:
-        many = scenes(count, generator)
-        start = torch.rand(count, 1, generator=generator) * 0.75
-        latents = self.encode(pixels(many, start + frame_times(FRAMES) * 0.25, SR_SIZE), generator)
+        many = scenes(count, generator, self.world)
+        times = torch.rand(count, 1, generator=generator) * 0.75 + frame_times(FRAMES) * 0.25
+        latents = self.encode(pixels(many, times, self.world.large, world=self.world), generator)
         for pair in zip(many, latents, strict=True):
             if len(self.kept) < self.size:
                 self.kept.append(pair)
@@ -271,9 +306,14 @@ def latent_clips(
     read: Captions,
     pool: LatentPool,
     steps: int = EXPERT_STEPS,
+    part: int | None = None,
 ) -> Batch:
-    """Latents of windows of eight frames, noised to timesteps below `steps`."""
+    """Latents of windows of eight frames, noised to timesteps below `steps`; `part`: of squares
+    of this side.
+    """
     many, latents = pool.draw(count, generator)
+    if part is not None:
+        latents = cut(latents, part, generator, step=1)
     timesteps = torch.randint(0, steps, (count,), generator=generator)
     noise = torch.randn(latents.shape, generator=generator)
     return Batch(
@@ -309,4 +349,5 @@ MAKERS: dict[str, Callable[[int, torch.Generator, Captions], Batch]] = {
     "interpolation_clips": interpolation_clips,
     "pixel_sr_stills": pixel_sr_stills,
     "pixel_sr_clips": pixel_sr_clips,
+    "pixel_sr_parts": partial(pixel_sr_clips, part=64),
 }

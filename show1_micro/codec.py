@@ -9,19 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from show1_engine.checkpoints.read import read_weights
 from show1_engine.evaluation.measures import mean_psnr
 from show1_engine.training.loop import annealed, load_state, warm_up
 
-from .batches import pixels, scenes
-from .configs import SR_SIZE
+from .batches import cut, middles, pixels, sr_scenes
+from .editions import FIRST, Edition
 from .initial import initial_vae
 from .preview import save_sheet
-from .runs import WARM_UP, Run
+from .runs import WARM_UP, Run, half_precision
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
 _BATCH, _RATE, _KL = 8, 1e-3, 1e-5
+_PART, _WHOLE = 48, 3  # side of a training square; every how many batches have whole pictures
 
 
 class TrainingCodec:
@@ -56,19 +58,26 @@ def load_codec(folder: Path) -> TrainingCodec:
 class VaeTraining(Run):
     """Training of the autoencoder on single frames."""
 
-    def __init__(self, folder: Path, seed: int = 0):
+    def __init__(
+        self, folder: Path, seed: int = 0, world: Edition = FIRST, start: Path | None = None
+    ):
         torch.manual_seed(seed)
-        self.vae = initial_vae()
+        self.vae, self.world = initial_vae(), world
         generator = torch.Generator().manual_seed(seed)
         super().__init__("vae", folder, self.vae, generator=generator, ahead=1)
-        self.resume()
+        if not self.resume() and start is not None:
+            weights, _ = read_weights(start, ("diffusion_pytorch_model",))
+            self.vae.load_state_dict({key: value.float() for key, value in weights.items()})
+            self.loop.average.restart()
 
     def loss(self, step: int) -> Tensor:
         """Absolute and squared error with a very small pull of the latents to a normal
         distribution.
         """
-        frames = _frames(_BATCH, self.generator)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        whole = step % _WHOLE == 0
+        area = self.world.large[0] * self.world.large[1] if whole else _PART**2
+        frames = self._frames(max(1, _BATCH * 64**2 // area), self.generator, whole)
+        with half_precision():
             posterior = self.vae.encode(frames).latent_dist
             noise = torch.randn(posterior.mean.shape, generator=self.generator)
             again = self.vae.decode(posterior.mean + posterior.std * noise).sample.float()
@@ -95,26 +104,24 @@ class VaeTraining(Run):
     @torch.no_grad()
     def _examples(self) -> tuple[Tensor, Tensor, Tensor]:
         """Frames, their latents, and the frames decoded again, all by the mean weights."""
-        frames = _frames(32, torch.Generator().manual_seed(1234))
+        frames = self._frames(32, torch.Generator().manual_seed(1234))
         with self.mean_weights():
             latents = self.vae.encode(frames).latent_dist.mean
             return frames, latents, self.vae.decode(latents).sample.clamp(-1, 1)
 
-
-def train_vae(
-    folder: Path, minutes: float, seed: int = 0, anneal: bool = False, steps: int | None = None
-) -> None:
-    """Train the autoencoder for some minutes, or `steps` steps; resumes from `folder`."""
-    VaeTraining(folder, seed).train(minutes, anneal, steps, every=300)
+    def _frames(self, count: int, generator: torch.Generator, whole: bool = True) -> Tensor:
+        """Single frames (B, 3, H, W) in [-1, 1], or squares out of them; two of three checkered,
+        which are the hardest to hold.
+        """
+        many = sr_scenes(count, generator, self.world)
+        times = torch.rand(count, 1, generator=generator)
+        frames = pixels(many, times, self.world.large, world=self.world)
+        if not whole:
+            about = middles(many, times, self.world)
+            frames = cut(frames, _PART, generator, about=about)
+        return frames[:, :, 0]
 
 
 def _scaling(latents: Tensor) -> float:
     """What latents have to be multiplied by for a deviation of 1."""
     return round(1.0 / float(latents.std()), 5)
-
-
-def _frames(count: int, generator: torch.Generator) -> Tensor:
-    """Single frames (B, 3, H, W) in [-1, 1]."""
-    return pixels(scenes(count, generator), torch.rand(count, 1, generator=generator), SR_SIZE)[
-        :, :, 0
-    ]

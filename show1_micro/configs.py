@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .vocabulary import CLIP_LENGTH, T5_PIECES, clip_vocabulary
+from .vocabulary import CLIP_BOS, CLIP_EOS, CLIP_LENGTH, T5_PIECES, clip_vocabulary
 
 VERSION = "0.19.3"  # what the released configs carry; readers key nothing on it
 FRAMES = 8  # keyframes of a clip
@@ -193,12 +193,12 @@ def t5_config() -> dict[str, Any]:
 
 def clip_config() -> dict[str, Any]:
     """Config of the latent stage's text encoder."""
-    size = len(clip_vocabulary()[0])
+    vocabulary = clip_vocabulary()[0]
     return {
         "architectures": ["CLIPTextModel"],
         "attention_dropout": 0.0,
-        "bos_token_id": size - 2,
-        "eos_token_id": size - 1,
+        "bos_token_id": vocabulary[CLIP_BOS],
+        "eos_token_id": vocabulary[CLIP_EOS],
         "hidden_act": "gelu",
         "hidden_size": TEXT_WIDTH,
         "initializer_factor": 1.0,
@@ -213,7 +213,7 @@ def clip_config() -> dict[str, Any]:
         "projection_dim": 512,
         "torch_dtype": "float16",
         "transformers_version": "4.29.1",
-        "vocab_size": size,
+        "vocab_size": len(vocabulary),
     }
 
 

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from show1_engine.bundled import SETTINGS, TEMPLATE
+from show1_engine.bundled import TEMPLATE
 from show1_engine.checkpoints.find import cascade_in
 from show1_engine.evaluation.measures import psnr, ssim
 from show1_engine.evaluation.report import markdown_table
@@ -34,12 +34,13 @@ from show1_engine.stages.keyframes import KeyframeSettings, keyframes
 from show1_engine.stages.latent_expert_sr import LatentExpertSettings, latent_expert_sr
 from show1_engine.stages.pixel_sr import PixelSRSettings, pixel_sr
 
-from .configs import FRAMES, KEYFRAME_SIZE, SR_SIZE
+from .configs import FRAMES
+from .editions import EDITIONS, Size
 from .looks import Looks, look_at, summary
 from .measured import MeasuredRun
 from .preview import save_picture
-from .recogniser import ATTRIBUTES, Reading, accuracy, read_clip
-from .world import Scene, frame_times, is_held_out, random_scene, render
+from .recogniser import ATTRIBUTES, Reading, accuracy
+from .world import Scene, frame_times, render
 
 STAGES = (KEYFRAMES, INTERPOLATION, PIXEL_SR, LATENT_EXPERT)
 _NEGATIVE = {"t5": "", "clip": "low resolution, blur"}
@@ -51,14 +52,18 @@ Progress = Callable[[str], None]
 class Judge:
     """The cascade's models and text encoders, with each stage's time and memory.
 
-    `template`: judge with the changes that the template makes to the bundled settings.
+    `template`: judge with the changes that the template makes to the bundled settings. `edition`:
+    which world and sizes the models were trained on.
     """
 
-    def __init__(self, folder: Path, seed: int = 1_000_000, template: bool = False):
-        self.seed = seed
+    def __init__(
+        self, folder: Path, seed: int = 1_000_000, template: bool = False, *, edition: int = 1
+    ):
+        self.seed, self.world = seed, EDITIONS[edition]
         changes = TEMPLATE if template else {}
         self.settings = {
-            field: {**settings, **changes.get(field, {})} for field, settings in SETTINGS.items()
+            field: {**settings, **changes.get(field, {})}
+            for field, settings in self.world.settings.items()
         }
         runtime = PlainRuntime("cpu", torch.float32)
         paths = cascade_in(folder)
@@ -73,7 +78,11 @@ class Judge:
     def scenes(self, count: int, seed: int, **kwargs: Any) -> list[Scene]:
         """Scenes of seeds that training never draws from."""
         generator = torch.Generator().manual_seed(self.seed + seed)
-        return [random_scene(generator, **kwargs) for _ in range(count)]
+        return [self.world.draw(generator, **kwargs) for _ in range(count)]
+
+    def drawn(self, scene: Scene, times: Tensor, size: Size) -> Tensor:
+        """The scene as it should look, (F, H, W, 3) in [0, 1]."""
+        return self.world.render([scene], times, *size)[0]
 
     def text(self, family: str, scene: Scene) -> tuple[Tensor, Tensor]:
         """Positive and negative text states of a scene's caption."""
@@ -147,6 +156,7 @@ def evaluate(
     network: str = "",
     alone: bool = True,
     picture: Path | None = None,
+    edition: int = 1,
 ) -> dict[str, Any]:
     """All measurements of the cascade in `folder`.
 
@@ -161,7 +171,7 @@ def evaluate(
         {"keyframes": {...}, "interpolation": {...}, ...}: numbers, each with its count `n`;
         JSON-ready.
     """
-    judge = Judge(Path(folder), template=True)
+    judge = Judge(Path(folder), template=True, edition=edition)
     slow = max(2, clips // 8) if slow is None else min(slow, clips)
     results: dict[str, Any] = {"settings": judge.settings}
     if KEYFRAMES in stages:
@@ -195,7 +205,7 @@ def _run(
 ) -> MeasuredRun:
     """Keeps those clips that go through all stages: equally many of each."""
     seeds = [judge.seed + index for index in range(len(scenes))]
-    return MeasuredRun(folder, scenes, seeds, last=last, network=network)
+    return MeasuredRun(folder, scenes, seeds, last=last, network=network, world=judge.world)
 
 
 def _cascade(
@@ -217,8 +227,9 @@ def _cascade(
             if stage in (PIXEL_SR, LATENT_EXPERT) and index >= slow:
                 break
             images = judge.run(stage, scene, images, seed=judge.seed + index)
-            readings[stage].append(read_clip(images))
-            looks[stage].append((look_at(images, readings[stage][-1]), _strip(images)))
+            readings[stage].append(judge.world.read(images))
+            seen = look_at(images, readings[stage][-1], judge.world)
+            looks[stage].append((seen, _strip(images, judge.world.large)))
             if run is not None and index < slow:
                 run.add(stage, index, images)
         progress(f"cascade {index + 1}/{len(scenes)}")
@@ -235,10 +246,10 @@ def _cascade(
     }
 
 
-def _strip(images: Tensor) -> Tensor:
+def _strip(images: Tensor, size: Size) -> Tensor:
     """Five frames of a clip beside each other, at the size of the last stage."""
     chosen = images[torch.linspace(0, len(images) - 1, 5).round().long()]
-    return torch.cat(list(resized(chosen, SR_SIZE, "nearest")), dim=1)
+    return torch.cat(list(resized(chosen, size, "nearest")), dim=1)
 
 
 def _show_typical(looks: dict[str, list[tuple[Looks, Tensor]]], picture: Path) -> None:
@@ -247,18 +258,17 @@ def _show_typical(looks: dict[str, list[tuple[Looks, Tensor]]], picture: Path) -
     for found in looks.values():
         ordered = sorted(found, key=lambda one: one[0].outline)
         rows += [ordered[len(ordered) // 2][1], ordered[0][1]]
-    save_picture(picture, torch.cat(rows), scale=2)
+    save_picture(picture, torch.cat(rows), scale=2 if len(rows[0]) < 96 else 1)
 
 
 def _keyframe_accuracy(
     judge: Judge, count: int, held_out: bool, progress: Progress
 ) -> dict[str, float]:
     scenes = judge.scenes(count, 1, held_out=held_out)
-    assert all(map(is_held_out, scenes)) == held_out
     readings = []
     for index, scene in enumerate(scenes):
         readings.append(
-            read_clip(judge.run(KEYFRAMES, scene, None, seed=judge.seed + 5000 + index))
+            judge.world.read(judge.run(KEYFRAMES, scene, None, seed=judge.seed + 5000 + index))
         )
         progress(f"unseen combinations {index + 1}/{count}")
     return _shares(readings, scenes, ATTRIBUTES)
@@ -279,15 +289,24 @@ def _interpolation_truth(judge: Judge, count: int, progress: Progress) -> dict[s
     blending.
     """
     rows = []
-    for index, scene in enumerate(judge.scenes(count, 2, travel=FAR_APART)):
-        truth = drawn(scene, frame_times(5), KEYFRAME_SIZE)
+    scenes, times = _far_apart(judge, count)
+    for index, scene in enumerate(scenes):
+        truth = judge.drawn(scene, times, judge.world.keyframe)
         made = judge.run(INTERPOLATION, scene, truth[[0, -1]], seed=judge.seed + index)
         share = torch.linspace(0, 1, 5).view(-1, 1, 1, 1)
         linear = truth[:1] * (1 - share) + truth[-1:] * share
-        kept = read_clip(made).motion == scene.motion
+        kept = judge.world.read(made).motion == scene.motion
         rows.append([*_both(made[1:4], truth[1:4]), *_both(linear[1:4], truth[1:4]), kept])
         progress(f"interpolation {index + 1}/{count}")
     return _means(rows, "psnr", "ssim", "linear psnr", "linear ssim", "motion kept")
+
+
+def _far_apart(judge: Judge, count: int) -> tuple[list[Scene], Tensor]:
+    """Scenes and the times of five frames between which they move more than half a shape."""
+    if judge.world is EDITIONS[1]:
+        return judge.scenes(count, 2, travel=FAR_APART), frame_times(5)
+    straight = (scene for scene in judge.scenes(4 * count, 2) if scene.motion != "jumping")
+    return list(straight)[:count], 0.1 + 0.8 * frame_times(5)
 
 
 def _pixel_sr_truth(judge: Judge, count: int, progress: Progress) -> dict[str, float]:
@@ -297,12 +316,11 @@ def _pixel_sr_truth(judge: Judge, count: int, progress: Progress) -> dict[str, f
     rows = []
     for index, scene in enumerate(judge.scenes(count, 3)):
         times = frame_times(FRAMES) * 0.25
-        truth, low = drawn(scene, times, SR_SIZE), drawn(scene, times, KEYFRAME_SIZE)
+        world = judge.world
+        truth, low = (judge.drawn(scene, times, size) for size in (world.large, world.keyframe))
         made = judge.run(PIXEL_SR, scene, low, seed=judge.seed + index)
-        plain = resized(low, SR_SIZE)
-        rows.append(
-            [*_both(made, truth), *_both(plain, truth), read_clip(made).texture == scene.texture]
-        )
+        obeyed = world.read(made).texture == scene.texture
+        rows.append([*_both(made, truth), *_both(resized(low, world.large), truth), obeyed])
         progress(f"pixel SR {index + 1}/{count}")
     return _means(rows, "psnr", "ssim", "bicubic psnr", "bicubic ssim", "texture obeyed")
 
@@ -313,7 +331,7 @@ def _expert_truth(judge: Judge, count: int, progress: Progress) -> dict[str, Any
     """
     rows: dict[str, list[list[float]]] = {name: [] for name in SPOIL}
     for index, scene in enumerate(judge.scenes(count, 4)):
-        truth = drawn(scene, frame_times(FRAMES) * 0.25, SR_SIZE)
+        truth = judge.drawn(scene, frame_times(FRAMES) * 0.25, judge.world.large)
         for name, spoil in SPOIL.items():
             bad = spoil(truth, torch.Generator().manual_seed(judge.seed + index))
             made = judge.run(LATENT_EXPERT, scene, bad, seed=judge.seed + index)
@@ -331,28 +349,31 @@ def _noise(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _blocks(images: Tensor, generator: torch.Generator) -> Tensor:
-    return resized(resized(images, SR_SIZE // 4, "area"), SR_SIZE, "nearest")
+    return resized(_quarter(images), images.shape[1:3], "nearest")
 
 
 def _blur(images: Tensor, generator: torch.Generator) -> Tensor:
-    return resized(resized(images, SR_SIZE // 4, "area"), SR_SIZE, "bilinear")
+    return resized(_quarter(images), images.shape[1:3], "bilinear")
+
+
+def _quarter(images: Tensor) -> Tensor:
+    height, width = images.shape[1:3]
+    return resized(images, (height // 4, width // 4), "area")
 
 
 SPOIL = {"noise": _noise, "blocks": _blocks, "blur": _blur}
 
 
 def drawn(scene: Scene, times: Tensor, size: int) -> Tensor:
-    """The scene as it should look, (F, H, W, 3) in [0, 1]."""
+    """The first edition's scene as it should look, (F, H, W, 3) in [0, 1]."""
     return render([scene], times, size, width=size)[0]
 
 
-def resized(images: Tensor, size: int, mode: str = "bicubic") -> Tensor:
-    """Frames (F, H, W, C) at another square size, clamped to [0, 1]."""
-    return (
-        F.interpolate(images.movedim(-1, 1), size=(size, size), mode=mode)
-        .movedim(1, -1)
-        .clamp(0, 1)
-    )
+def resized(images: Tensor, size: int | Size, mode: str = "bicubic") -> Tensor:
+    """Frames (F, H, W, C) at another size, a square's side or height and width, clamped to
+    [0, 1].
+    """
+    return F.interpolate(images.movedim(-1, 1), size=size, mode=mode).movedim(1, -1).clamp(0, 1)
 
 
 def _both(images: Tensor, truth: Tensor) -> tuple[float, float]:

@@ -18,6 +18,7 @@ from show1_engine.models.unet import UNet
 from show1_engine.training.loop import load_state
 
 from . import configs
+from .editions import FIRST, Edition
 from .text_encoders import clip_weights, t5_weights
 from .vocabulary import write_clip_tokenizer, write_t5_tokenizer
 
@@ -30,12 +31,13 @@ def write_stage(
     unet: Mapping[str, Tensor],
     vae: Mapping[str, Tensor] | None = None,
     scaling: float = 1.0,
+    world: Edition = FIRST,
 ) -> Path:
     """Write one stage's folder under `target` and return it. `vae` and its scaling go with the
     latent expert only.
     """
     folder = target / configs.REPOSITORIES[kind]
-    config = configs.unet_config(kind)
+    config = {**configs.unet_config(kind), "sample_size": _sample_size(kind, world)}
     _component(folder / "unet", config, _as_published(unet, config), file=_UNET_FILE)
     _write_json(folder / "scheduler" / "scheduler_config.json", configs.scheduler_config(kind))
     _write_json(folder / "model_index.json", configs.model_index(kind))
@@ -67,7 +69,21 @@ def _as_published(weights: Mapping[str, Tensor], config: dict[str, Any]) -> dict
     return {key: value.reshape(shapes[key].shape) for key, value in weights.items()}
 
 
-def export_run(runs: Path, stage: str, target: Path = WEIGHTS, vae: Path | None = None) -> Path:
+def _sample_size(kind: str, world: Edition) -> int:
+    """The longer side of what a network was trained on."""
+    if kind == "latent_expert":
+        return max(world.large) // 4
+    return max(world.large if kind == "pixel_sr" else world.keyframe)
+
+
+def export_run(
+    runs: Path,
+    stage: str,
+    target: Path = WEIGHTS,
+    vae: Path | None = None,
+    *,
+    world: Edition = FIRST,
+) -> Path:
     """Write a trained stage (the mean weights of `runs`/`stage`) as a published folder under
     `target`.
 
@@ -75,9 +91,16 @@ def export_run(runs: Path, stage: str, target: Path = WEIGHTS, vae: Path | None 
     """
     mean = load_state(runs / stage / "state.pt")["mean"]
     if not stage.startswith("latent_expert"):
-        return write_stage(target, stage, mean)
+        return write_stage(target, stage, mean, world=world)
     state = load_state((vae or runs / "vae") / "state.pt")
-    return write_stage(target, "latent_expert", mean, vae=state["mean"], scaling=state["scaling"])
+    return write_stage(
+        target,
+        "latent_expert",
+        mean,
+        vae=state["mean"],
+        scaling=state["scaling"],
+        world=world,
+    )
 
 
 def _component(

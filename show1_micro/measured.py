@@ -20,14 +20,14 @@ from show1_engine.evaluation.votes import wilson
 from show1_engine.stages.registry import STAGES
 from show1_engine.video import write_mp4
 
-from .configs import SR_SIZE
+from .editions import FIRST, Edition
 from .recogniser import ATTRIBUTES, Reading
-from .world import Scene, clip
+from .world import Scene, frame_times
 
 METRICS = ("fvd", "fid_frames")
 _LENGTH = 29  # frames of a whole clip
 # Everything is small already: frames are seen as they are, all rates alike.
-_SAMPLING = Sampling(frames=16, size=SR_SIZE, short="stretch", resize="area")
+_SAMPLING = Sampling(frames=16, size=64, short="stretch", resize="area")
 _SAMPLES = 24
 
 
@@ -46,8 +46,9 @@ class MeasuredRun:
         *,
         last: str,
         network: str,
+        world: Edition = FIRST,
     ):
-        self._folder, self._scenes, self._last = folder, scenes, last
+        self._folder, self._scenes, self._last, self._world = folder, scenes, last, world
         prompts = [
             sets.Prompt(f"{i:05}", scene.caption(), seed)
             for i, (scene, seed) in enumerate(zip(scenes, seeds, strict=True))
@@ -77,7 +78,8 @@ class MeasuredRun:
     def finish(self, readings: Mapping[str, Sequence[Reading]]) -> Path:
         """The page of the run. readings: of every stage, in the order of the scenes."""
         for index, (name, scene) in enumerate(zip(self._names, self._scenes, strict=True)):
-            self._measure(self._folder / "real", name, clip(scene, _LENGTH, SR_SIZE), index=index)
+            truth = self._world.render([scene], frame_times(_LENGTH), *self._world.large)[0]
+            self._measure(self._folder / "real", name, truth, index=index)
         reports.write_scores(
             self._folder,
             "All words obeyed after each stage, in percent",

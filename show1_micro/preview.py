@@ -15,12 +15,13 @@ from show1_engine.sampling.loop import denoise
 from show1_engine.sampling.schedules import Schedule
 
 from .batches import interpolation_condition, pixels, sr_condition
-from .configs import FRAMES, KEYFRAME_SIZE, SR_SIZE, scheduler_config
+from .configs import FRAMES, scheduler_config
+from .editions import FIRST, Edition
 from .initial import clock_readings
-from .recogniser import accuracy, read_clip
+from .recogniser import accuracy
 from .stills import spatial_only
 from .text import Captions
-from .world import Scene, frame_times, random_scene
+from .world import Scene, frame_times
 
 STEPS, GUIDANCE, COUNT = 16, 3.0, 20
 # Quicker than the stages' own way down, and to no noise at all.
@@ -28,34 +29,42 @@ _SOLVER = {"_class_name": "DPMSolverMultistepScheduler", "final_sigmas_type": "z
 
 
 def preview(
-    stage: str, unet: nn.Module, captions: Captions, still: bool, sheet: Path
+    stage: str,
+    unet: nn.Module,
+    captions: Captions,
+    still: bool,
+    sheet: Path,
+    *,
+    world: Edition = FIRST,
 ) -> dict[str, float]:
     """Sample with the given weights, write a PNG and return scores ({} for stages without a quick
     test).
     """
     tests = {"keyframes": _keyframes, "interpolation": _interpolation, "pixel_sr": _pixel_sr}
-    return tests[stage](unet, captions, still, sheet=sheet) if stage in tests else {}
+    return tests[stage](unet, captions, still, sheet=sheet, world=world) if stage in tests else {}
 
 
-def _keyframes(unet: nn.Module, captions: Captions, still: bool, sheet: Path) -> dict[str, float]:
+def _keyframes(
+    unet: nn.Module, captions: Captions, still: bool, sheet: Path, *, world: Edition
+) -> dict[str, float]:
     generator = torch.Generator().manual_seed(1234)
     places = torch.arange(3 * COUNT) % FRAMES
     count, frames = (3 * COUNT, 1) if still else (COUNT, FRAMES)
-    scenes = [random_scene(generator) for _ in range(count)]
-    noise = torch.randn(count, 3, frames, KEYFRAME_SIZE, KEYFRAME_SIZE, generator=generator)
+    scenes = [world.draw(generator) for _ in range(count)]
+    noise = torch.randn(count, 3, frames, *world.keyframe, generator=generator)
     with spatial_only(unet, still, clock_readings(FRAMES)[places.repeat(2)]):
         clips = sample(unet, captions, [scene.caption() for scene in scenes], noise=noise)
     save_sheet(sheet, clips)
-    return scores(clips, scenes, ("shape", "colour", "background") if still else None)
+    return scores(clips, scenes, ("shape", "colour", "background") if still else None, world=world)
 
 
 def _interpolation(
-    unet: nn.Module, captions: Captions, still: bool, sheet: Path
+    unet: nn.Module, captions: Captions, still: bool, sheet: Path, *, world: Edition
 ) -> dict[str, float]:
     """PSNR of the frames between two far keyframes, and that of their linear blend."""
     generator = torch.Generator().manual_seed(1234)
-    scenes = [random_scene(generator, travel=(0.32, 0.60)) for _ in range(COUNT)]
-    clean = pixels(scenes, frame_times(5), KEYFRAME_SIZE)
+    scenes, times = world.between(COUNT, generator)
+    clean = pixels(scenes, times, world.keyframe, world=world)
     condition = interpolation_condition(clean, generator, noise=0.0)
     drawn = sample(
         unet,
@@ -74,14 +83,18 @@ def _interpolation(
     }
 
 
-def _pixel_sr(unet: nn.Module, captions: Captions, still: bool, sheet: Path) -> dict[str, float]:
+def _pixel_sr(
+    unet: nn.Module, captions: Captions, still: bool, sheet: Path, *, world: Edition
+) -> dict[str, float]:
     """PSNR of single enlarged frames (or windows), that of bicubic, and whether the texture word
     was obeyed.
     """
     generator = torch.Generator().manual_seed(1234)
     count, times = (12, torch.tensor([0.5])) if still else (3, frame_times(8) * 0.25)
-    scenes = [random_scene(generator) for _ in range(count)]
-    clean, low = (pixels(scenes, times, size) for size in (SR_SIZE, KEYFRAME_SIZE))
+    scenes = [world.draw(generator) for _ in range(count)]
+    clean, low = (
+        pixels(scenes, times, size, world=world) for size in (world.large, world.keyframe)
+    )
     labels = torch.full((count,), 100)
     with spatial_only(unet, still):
         drawn = sample(
@@ -104,7 +117,7 @@ def _pixel_sr(unet: nn.Module, captions: Captions, still: bool, sheet: Path) -> 
     return {
         "psnr": _rounded_psnr(drawn, clean),
         "bicubic": _rounded_psnr(bicubic, clean),
-        **scores(drawn, scenes, ("shape", "colour", "background", "texture")),
+        **scores(drawn, scenes, ("shape", "colour", "background", "texture"), world=world),
     }
 
 
@@ -113,12 +126,16 @@ def _rounded_psnr(images: Tensor, truth: Tensor) -> float:
 
 
 def scores(
-    clips: Tensor, scenes: list[Scene], names: tuple[str, ...] | None = None
+    clips: Tensor,
+    scenes: list[Scene],
+    names: tuple[str, ...] | None = None,
+    *,
+    world: Edition = FIRST,
 ) -> dict[str, float]:
     """Accuracies of clips (B, 3, F, H, W) in [-1, 1], and the share of them that fits a drawing
     closely.
     """
-    readings = [read_clip(clip.movedim(0, -1) / 2 + 0.5) for clip in clips]
+    readings = [world.read(clip.movedim(0, -1) / 2 + 0.5) for clip in clips]
     shares = accuracy(readings, scenes, names) if names else accuracy(readings, scenes)
     close = sum(reading.error < 0.15 for reading in readings) / len(readings)
     return {**{name: round(share, 3) for name, share in shares.items()}, "close": round(close, 3)}

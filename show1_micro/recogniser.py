@@ -24,6 +24,7 @@ from .world import (
     TEXTURE_CYCLES,
     Scene,
     frame_times,
+    grid,
     signed_distance,
 )
 
@@ -66,7 +67,7 @@ def read_clip(images: Tensor) -> Reading:
     colour, cover = _ink(small, paper)
     shape, places, radius, error = _fit(cover)
     texture = (
-        _texture(images, shape, places, radius=radius)
+        texture_of(images, shape, places, radius=radius)
         if images.shape[1] >= 2 * TEXTURE_CYCLES
         else None
     )
@@ -185,34 +186,41 @@ def _motion(places: Tensor) -> str:
     return max(MOTIONS, key=lambda name: float(slope @ torch.tensor(MOTIONS[name])))
 
 
-def _texture(images: Tensor, shape: str, places: Tensor, radius: float) -> str:
+def texture_of(
+    images: Tensor, shape: str, places: Tensor, *, radius: float, cycles: int = TEXTURE_CYCLES
+) -> str:
     """Texture of the surface well inside the shape, over all frames."""
-    shares = texture_shares(images, shape, places, radius=radius)
+    shares = texture_shares(images, shape, places, radius=radius, cycles=cycles)
     best = max(shares, key=shares.__getitem__)
     return best if shares[best] >= _TEXTURE_SHARE else "plain"
 
 
-def texture_shares(images: Tensor, shape: str, places: Tensor, radius: float) -> dict[str, float]:
-    """How strong each texture is on the surface, 1 as it is drawn; mean over the frames."""
-    size = images.shape[1]
-    grid = (torch.arange(size) + 0.5) / size
-    x = (grid - places[:, 0, None, None]).expand(-1, size, -1)
-    y = (grid[:, None] - places[:, 1, None, None]).expand(-1, -1, size)
-    inside = (signed_distance(shape, x, y, radius=radius) < -1.5 / TEXTURE_CYCLES / 2).float()
+def texture_shares(
+    images: Tensor, shape: str, places: Tensor, *, radius: float, cycles: int = TEXTURE_CYCLES
+) -> dict[str, float]:
+    """How strong each texture is on the surface, 1 as it is drawn with so many cycles a side; mean
+    over the frames.
+    """
+    height, width = images.shape[1:3]
+    columns, rows = grid(height, width)
+    x = (columns - places[:, 0, None, None]).expand(-1, height, -1)
+    y = (rows[:, None] - places[:, 1, None, None]).expand(-1, -1, width)
+    inside = (signed_distance(shape, x, y, radius=radius) < -1.5 / cycles / 2).float()
     light = images.mean(-1)
     mean = (light * inside).sum((1, 2), keepdim=True) / inside.sum((1, 2), keepdim=True).clamp(
         min=1
     )
     surface = (light - mean) * inside
-    damping = float(torch.sinc(torch.tensor(TEXTURE_CYCLES / size)))
-    stripes = _amplitude(surface, inside, y) / damping / TEXTURE_CONTRAST["striped"]
-    checks = _amplitude(surface, inside, x + y) + _amplitude(surface, inside, x - y)
+    damping = float(torch.sinc(torch.tensor(cycles / height)))
+    wave = 2 * math.pi * cycles
+    stripes = _amplitude(surface, inside, wave * y) / damping / TEXTURE_CONTRAST["striped"]
+    checks = _amplitude(surface, inside, wave * (x + y))
+    checks = checks + _amplitude(surface, inside, wave * (x - y))
     checks = checks / damping**2 / TEXTURE_CONTRAST["checkered"]
     return {"striped": stripes, "checkered": checks}
 
 
-def _amplitude(surface: Tensor, inside: Tensor, phase: Tensor) -> float:
-    """Mean amplitude over the frames of the wave with the texture's frequency along `phase`."""
-    angle = 2 * math.pi * TEXTURE_CYCLES * phase
+def _amplitude(surface: Tensor, inside: Tensor, angle: Tensor) -> float:
+    """Mean amplitude over the frames of the wave whose phase is `angle`, in radians."""
     parts = [(surface * wave).sum((1, 2)) for wave in (angle.cos(), angle.sin())]
     return float((2 * torch.hypot(*parts) / inside.sum((1, 2)).clamp(min=1)).mean())

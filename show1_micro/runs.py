@@ -34,6 +34,14 @@ def unheard(text: str) -> None:
     """A show() nobody looks at."""
 
 
+def half_precision() -> torch.autocast:
+    """bfloat16 where a layer can: a third less time on CPUs that have it, and noise far below the
+    data's own; forty times as much where it is imitated.
+    """
+    able = "AVX512" in torch.backends.cpu.get_cpu_capability()
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=able)
+
+
 class Run:
     """One network's training; a kind of training says what `loss`, `rate` and `report` are.
 

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from .configs import TEXT_WIDTH, clip_config, t5_config
-from .vocabulary import SYNONYMS, T5_PIECES, t5_word_ids
-from .world import SHAPES, TEXTURES
+from .landscape import SHAPES
+from .vocabulary import LATER_SYNONYMS, SYNONYMS, T5_PIECES, t5_word_ids
+from .world import TEXTURES
 
 _GAIN = 12.0  # about the number of tokens in a caption: turns the mean over tokens back into a sum
 # How open the gate of an unnamed texture is, and what passes it: measured in a caption of four
@@ -30,7 +31,7 @@ def t5_weights(seed: int = 0) -> dict[str, Tensor]:
     """
     config = t5_config()
     basis = _orthogonal(TEXT_WIDTH, seed) * TEXT_WIDTH**0.5
-    meanings = basis[: len(SYNONYMS)] / TEXT_WIDTH**0.5  # rows of unit length
+    meanings = _meanings(basis) / TEXT_WIDTH**0.5  # rows of unit length
     inner = config["num_heads"] * config["d_kv"]
     prefix = "encoder.block.0.layer"
     embedding = _embedding(basis)
@@ -58,7 +59,7 @@ def _unnamed_is_plain(meanings: Tensor, width: int) -> tuple[Tensor, Tensor, Ten
     """Weights of the gated feed-forward layer: a unit for each shape, shut by any texture's name,
     that adds "plain" where the shape is said.
     """
-    row = dict(zip(SYNONYMS, meanings, strict=True))
+    row = dict(zip([*SYNONYMS, *LATER_SYNONYMS], meanings, strict=True))
     gate, value = torch.zeros(width, TEXT_WIDTH), torch.zeros(width, TEXT_WIDTH)
     out = torch.zeros(TEXT_WIDTH, width)
     named = torch.stack([row[texture] for texture in TEXTURES]).sum(0)
@@ -67,6 +68,12 @@ def _unnamed_is_plain(meanings: Tensor, width: int) -> tuple[Tensor, Tensor, Ten
         value[unit] = row[shape]
         out[:, unit] = _PASSED * row["plain"]
     return gate, value, out
+
+
+def _meanings(basis: Tensor) -> Tensor:
+    """The rows of all meanings: the later ones come behind the fillers' and specials' row."""
+    count, later = len(SYNONYMS), len(SYNONYMS) + 4
+    return torch.cat([basis[:count], basis[later : later + len(LATER_SYNONYMS)]])
 
 
 def _embedding(basis: Tensor) -> Tensor:
@@ -78,7 +85,8 @@ def _embedding(basis: Tensor) -> Tensor:
     table = basis[count].repeat(len(T5_PIECES), 1)
     for special in range(3):
         table[special] = basis[count + 1 + special]
-    for row, words in zip(basis, SYNONYMS.values(), strict=False):
+    groups = [*SYNONYMS.values(), *LATER_SYNONYMS.values()]
+    for row, words in zip(_meanings(basis), groups, strict=True):
         for word in words:
             table[ids[word]] = row
     return table
@@ -93,12 +101,13 @@ def clip_weights(seed: int = 0) -> dict[str, Tensor]:
     """State dict of the CLIP text encoder, float32: random layers over large token embeddings."""
     config, generator = clip_config(), torch.Generator().manual_seed(seed)
     width, inner = config["hidden_size"], config["intermediate_size"]
+    later = config["vocab_size"] - config["eos_token_id"] - 1
 
     def random(*shape: int, scale: float) -> Tensor:
         return scale * torch.randn(*shape, generator=generator)
 
     weights = {
-        "embeddings.token_embedding.weight": random(config["vocab_size"], width, scale=1.0),
+        "embeddings.token_embedding.weight": random(config["vocab_size"] - later, width, scale=1.0),
         "embeddings.position_embedding.weight": random(
             config["max_position_embeddings"], width, scale=0.1
         ),
@@ -121,4 +130,9 @@ def clip_weights(seed: int = 0) -> dict[str, Tensor]:
         for name, (rows, columns) in shapes.items():
             weights[f"{prefix}.{name}.weight"] = random(rows, columns, scale=columns**-0.5)
             weights[f"{prefix}.{name}.bias"] = torch.zeros(rows)
+    # Drawn last, so that the first edition's text states stay.
+    table = weights["embeddings.token_embedding.weight"]
+    weights["embeddings.token_embedding.weight"] = torch.cat(
+        [table, random(later, width, scale=1.0)]
+    )
     return {f"text_model.{key}": value for key, value in weights.items()}

@@ -17,7 +17,6 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from show1_engine.bundled import WEIGHTS
 from show1_engine.checkpoints.read import read_weights
 from show1_engine.training.batch import denoising_loss
 from show1_engine.training.loop import annealed, load_state, warm_up
@@ -26,9 +25,10 @@ from .batches import EXPERT_STEPS, MAKERS, Batch, LatentPool, latent_clips
 from .codec import load_codec
 from .configs import FRAMES, REPOSITORIES
 from .diffusion import STEPS
+from .editions import EDITIONS
 from .initial import clock_readings, initial_unet
 from .preview import preview
-from .runs import WARM_UP, Run
+from .runs import WARM_UP, Run, half_precision
 from .stills import spatial_only
 from .text import Captions
 
@@ -57,6 +57,24 @@ PHASES: dict[str, tuple[Phase, ...]] = {
     "latent_expert": (Phase((("latent_clips", 4),), None, 1e-3),),
     "latent_expert_full": (Phase((("latent_clips", 4),), None, 1e-3),),
 }
+# From the first edition's weights; parts of pictures, four times as large now, in most batches.
+SECOND_PHASES: dict[str, tuple[Phase, ...]] = {
+    "keyframes": (
+        Phase((("keyframe_stills", 24),), 250, 1e-3),
+        Phase((("keyframe_clips", 8),), None, 1e-3),
+    ),
+    "interpolation": (Phase((("interpolation_clips", 6),), None, 6e-4),),
+    "pixel_sr": (
+        Phase((("pixel_sr_stills", 12),), 300, 8e-4),
+        Phase(
+            (*(("pixel_sr_stills", 12), ("pixel_sr_parts", 1)) * 3, ("pixel_sr_clips", 1)),
+            None,
+            6e-4,
+        ),
+    ),
+    "latent_expert": (Phase((*(("latent_parts", 4),) * 2, ("latent_clips", 1)), None, 1e-3),),
+}
+ALL_PHASES = {1: PHASES, 2: SECOND_PHASES}
 KINDS = {
     "latent_expert_full": "latent_expert"
 }  # the twin trained on all timesteps, for the ablation
@@ -79,14 +97,16 @@ class PhasedScenes:
         *,
         source: Generator,
         counters: dict[str, float],
+        edition: int = 1,
     ):
+        self.phases = ALL_PHASES[edition][stage]
         self.stage, self.makers, self.captions = stage, makers, captions
         self.source, self.counters = source, counters
 
     @property
     def still(self) -> bool:
         """Whether the current phase trains on single frames."""
-        return all(name.endswith("stills") for name, _ in self._phase().batches)
+        return all(name.endswith("stills") for name, _ in self.phase.batches)
 
     def next(self) -> range:
         """The numbers of the next batch."""
@@ -101,16 +121,18 @@ class PhasedScenes:
         self.counters["stills" if batch.still else "clips"] += len(numbers)
         return batch
 
-    def _phase(self) -> Phase:
-        return PHASES[self.stage][self.counters["phase"]]
+    @property
+    def phase(self) -> Phase:
+        """The current one."""
+        return self.phases[self.counters["phase"]]
 
     def _turn(self) -> tuple[str, int]:
-        batches = self._phase().batches
+        batches = self.phase.batches
         return batches[self.counters["phase_step"] % len(batches)]
 
     def _go_on(self) -> None:
         """To the next phase where one has ended."""
-        until = self._phase().until
+        until = self.phase.until
         if until is not None and self.counters["phase_step"] >= until:
             self.counters.update(phase=self.counters["phase"] + 1, phase_step=0)
 
@@ -127,17 +149,18 @@ class Trainer(Run):
         seed: int = 0,
         bundled: bool = False,
         vae: Path | None = None,
+        edition: int = 1,
     ):
-        self.stage = stage
+        self.stage, self.world = stage, EDITIONS[edition]
         self.kind = KINDS.get(stage, stage)
         self.captions = Captions("clip" if self.kind == "latent_expert" else "t5")
-        makers = dict(MAKERS)
+        makers = {name: partial(make, world=self.world) for name, make in MAKERS.items()}
         if self.kind == "latent_expert":
             codec = load_codec(vae or Path(folder).parent / "vae")
             steps = EXPERT_STEPS if stage == "latent_expert" else STEPS
-            makers["latent_clips"] = partial(
-                latent_clips, pool=LatentPool(codec.encode), steps=steps
-            )
+            pool = LatentPool(codec.encode, fresh=2 if edition == 1 else 1, world=self.world)
+            makers["latent_clips"] = partial(latent_clips, pool=pool, steps=steps)
+            makers["latent_parts"] = partial(latent_clips, pool=pool, steps=steps, part=16)
         torch.manual_seed(seed)
         # eval: the dropout of the temporal convolutions is for small data
         self.unet = initial_unet(self.kind).eval()
@@ -149,7 +172,12 @@ class Trainer(Run):
             counters={"stills": 0, "clips": 0, "phase": 0, "phase_step": 0},
         )
         self.data = PhasedScenes(
-            stage, makers, self.captions, source=self.generator, counters=self.counters
+            stage,
+            makers,
+            self.captions,
+            source=self.generator,
+            counters=self.counters,
+            edition=edition,
         )
         if self.resume():
             return
@@ -167,6 +195,7 @@ class Trainer(Run):
                 self.unet,
                 self.captions,
                 still=self.data.still,
+                world=self.world,
                 sheet=self.folder / f"sheet-{self.counters['step']:06d}.png",
             )
         self.log(**scores, preview_seconds=round(time.monotonic() - began, 1))
@@ -178,16 +207,17 @@ class Trainer(Run):
     def rate(self, step: int, part: float) -> float:
         """Each phase has its own, and warms up anew."""
         warmed = warm_up(self.counters["phase_step"], WARM_UP)
-        return PHASES[self.stage][self.counters["phase"]].learning_rate * warmed * annealed(part)
+        return self.data.phase.learning_rate * warmed * annealed(part)
 
     def _start_from_bundled(self) -> None:
-        """Begin with the bundled weights, in the stage's last phase: for a new run where no state
+        """Begin with the edition's weights, in the stage's last phase: for a new run where no state
         was kept.
         """
-        folder = WEIGHTS / REPOSITORIES[self.kind] / "unet"
+        folder = self.world.started(f"{REPOSITORIES[self.kind]}/unet")
         weights, _ = read_weights(folder, ("diffusion_pytorch_model",))
         self._begin_with({key: value.float() for key, value in weights.items()})
-        self.counters["phase"] = len(PHASES[self.stage]) - 1
+        if folder.is_relative_to(self.world.weights):
+            self.counters["phase"] = len(self.data.phases) - 1
 
     def _start_from(self, folder: Path) -> None:
         """Begin with the keyframe model's weights; only the condition's four input channels are new
@@ -212,14 +242,12 @@ class Trainer(Run):
 
 def batch_loss(unet: nn.Module, batch: Batch) -> Tensor:
     """Weighted mean squared error of the predicted noise; the variance channels are left alone."""
-    # bfloat16 where the layer can: a third less time on CPUs that have it, and noise far below the
-    # data's own.
     clock = None if batch.places is None else clock_readings(FRAMES)[batch.places]
     # Plain attention: the fused kernel's backward pass is slow on the temporal layers' eight
     # tokens.
     with (
         spatial_only(unet, batch.still, clock),
-        torch.autocast("cpu", dtype=torch.bfloat16),
+        half_precision(),
         sdpa_kernel(SDPBackend.MATH),
     ):
         predicted = unet(batch.sample, batch.timesteps, batch.text, batch.labels)

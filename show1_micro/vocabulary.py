@@ -31,6 +31,17 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "striped": ("striped",),
     "checkered": ("checkered", "chequered", "checked"),
 }
+# The second edition's, beside those above. What is new comes last everywhere: the first edition's
+# tokens keep their numbers, and its texts their states.
+LATER_SYNONYMS: dict[str, tuple[str, ...]] = {
+    "ring": ("ring", "hoop"),
+    "orange": ("orange",),
+    "purple": ("purple", "violet"),
+    "jumping": ("jumping", "jumps", "bouncing", "bounces", "hopping"),
+    "day": ("day", "daylight", "noon"),
+    "dusk": ("dusk", "sunset", "evening"),
+    "night": ("night", "moonlight"),
+}
 FILLERS = (
     "a",
     "an",
@@ -63,9 +74,15 @@ FILLERS = (
     "ring",
     "cross",
 )
-WORDS = tuple(
-    dict.fromkeys([word for group in SYNONYMS.values() for word in group] + list(FILLERS))
-)
+LATER_FILLERS = ("at", "by", "under", "sky", "ground", "shadow")
+
+
+def _words(synonyms: dict[str, tuple[str, ...]], fillers: tuple[str, ...]) -> list[str]:
+    return [word for group in synonyms.values() for word in group] + list(fillers)
+
+
+FIRST_WORDS = tuple(dict.fromkeys(_words(SYNONYMS, FILLERS)))
+WORDS = tuple(dict.fromkeys([*FIRST_WORDS, *_words(LATER_SYNONYMS, LATER_FILLERS)]))
 
 T5_SPECIALS = ("<pad>", "</s>", "<unk>")
 T5_PIECES = (*T5_SPECIALS, "\u2581", ",", ".", *("\u2581" + word for word in WORDS))
@@ -130,18 +147,23 @@ def write_clip_tokenizer(folder: Path) -> None:
 def clip_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
     """Byte-pair vocabulary and merges in which every word of the list is one token."""
     letters = _byte_letters()
-    merges = _merges_for(WORDS)
-    pieces = letters + [letter + "</w>" for letter in letters] + ["".join(pair) for pair in merges]
-    pieces = list(dict.fromkeys(pieces)) + [CLIP_BOS, CLIP_EOS]
-    return {piece: index for index, piece in enumerate(pieces)}, merges
+    first = _merges_for(FIRST_WORDS)
+    merges = _merges_for(WORDS, after=first)
+    pieces = letters + [letter + "</w>" for letter in letters] + ["".join(pair) for pair in first]
+    pieces += [CLIP_BOS, CLIP_EOS, *("".join(pair) for pair in merges)]
+    return {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}, merges
 
 
-def _merges_for(words: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Train byte-pair merges until each word is a single piece; joining in this order is what BPE
-    replays.
+def _merges_for(
+    words: tuple[str, ...], after: list[tuple[str, str]] | None = None
+) -> list[tuple[str, str]]:
+    """Train byte-pair merges, beyond those `after`, until each word is a single piece; joining in
+    this order is what BPE replays.
     """
     split = [[*word[:-1], word[-1] + "</w>"] for word in words]
-    merges: list[tuple[str, str]] = []
+    merges = list(after or [])
+    for pair in merges:
+        split = [_joined(word, pair) for word in split]
     while pairs := Counter(pair for word in split for pair in zip(word, word[1:], strict=False)):
         best = max(sorted(pairs), key=pairs.__getitem__)
         merges.append(best)

@@ -124,13 +124,28 @@ def render(
     anti-aliased over one pixel; the texture is damped as averaging over a pixel damps it.
     """
     times = times.expand(len(scenes), -1) if times.dim() == 1 else times
-    columns, rows = _grid(height, width)
-    centre_x, centre_y = places or centres(scenes, times)
-    x, y = columns - centre_x[..., None, None], rows[:, None] - centre_y[..., None, None]
+    places = places or centres(scenes, times)
+    x, y = offsets(places, height, width)
     cover = coverage(scenes, x, y, pixel=1.0 / min(height, width))[..., None]
-    ink = _ink(scenes, columns, rows)
-    paper = torch.tensor([BACKGROUNDS[scene.background] for scene in scenes])[:, None, None, None]
+    paper, ink = layers(scenes, places, (height, width))
     return paper + cover * (ink - paper)
+
+
+def offsets(places: tuple[Tensor, Tensor], height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Of every pixel from centres (B, F): x (B, F, 1, W) and y (B, F, H, 1)."""
+    columns, rows = grid(height, width)
+    return columns - places[0][..., None, None], rows[:, None] - places[1][..., None, None]
+
+
+def layers(
+    scenes: list[Scene], places: tuple[Tensor, Tensor], size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """The background and the shape's surface at every pixel, whether it covers that or not, (B, F,
+    H, W, 3), with centres at `places` (B, F).
+    """
+    shape = (*places[0].shape, *size, 3)
+    paper = torch.tensor([BACKGROUNDS[scene.background] for scene in scenes])[:, None, None, None]
+    return paper.expand(shape), _ink(scenes, *grid(*size)).expand(shape)
 
 
 def centres(scenes: list[Scene], times: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,7 +158,7 @@ def centres(scenes: list[Scene], times: Tensor) -> tuple[Tensor, Tensor]:
     return x + dx * moved, y + dy * moved
 
 
-def _grid(height: int, width: int) -> tuple[Tensor, Tensor]:
+def grid(height: int, width: int) -> tuple[Tensor, Tensor]:
     """Positions of the pixels' centres, (W,) and (H,); the shorter side runs from 0 to 1, about the
     same middle.
     """
@@ -160,7 +175,7 @@ def coverage(scenes: list[Scene], x: Tensor, y: Tensor, pixel: float) -> Tensor:
     shape = (len(scenes),) + (1,) * (x.dim() - 1)
     radius = torch.tensor([scene.radius for scene in scenes]).view(shape)
     distance = torch.empty(torch.broadcast_shapes(x.shape, y.shape))
-    for name in SHAPES:
+    for name in {scene.shape for scene in scenes}:
         rows = [index for index, scene in enumerate(scenes) if scene.shape == name]
         if rows:
             distance[rows] = signed_distance(name, x[rows], y[rows], radius=radius[rows])
@@ -173,6 +188,8 @@ def signed_distance(shape: str, x: Tensor, y: Tensor, radius: Tensor | float) ->
     """
     if shape == "circle":
         return (x * x + y * y).sqrt() - radius
+    if shape == "ring":
+        return ((x * x + y * y).sqrt() - 0.78 * radius).abs() - 0.30 * radius
     if shape == "square":
         return torch.maximum(x.abs(), y.abs()) - 0.88 * radius
     slant = x.abs() * (math.sqrt(3) / 2) - y * 0.5
@@ -184,21 +201,24 @@ def _ink(scenes: list[Scene], columns: Tensor, rows: Tensor) -> Tensor:
 
     The texture stands still like a pattern cast on the picture while the shape moves through it.
     """
-    damping = float(torch.sinc(torch.tensor(TEXTURE_CYCLES / min(len(columns), len(rows)))))
-    across, along = (
-        (2 * math.pi * TEXTURE_CYCLES * axis).sin() * damping for axis in (columns, rows)
+    drawn = patterns(columns, rows, cycles=TEXTURE_CYCLES)
+    shade = torch.stack(
+        [TEXTURE_CONTRAST[scene.texture] * drawn[scene.texture] for scene in scenes]
     )
+    colour = torch.tensor([COLOURS[scene.colour] for scene in scenes])[:, None, None, None]
+    return (colour + shade[:, None, ..., None]).clamp(0, 1)
+
+
+def patterns(columns: Tensor, rows: Tensor, cycles: int) -> dict[str, Tensor]:
+    """Each texture at the pixels' positions, (H, W) in [-1, 1], with so many cycles a side."""
+    damping = float(torch.sinc(torch.tensor(cycles / min(len(columns), len(rows)))))
+    across, along = ((2 * math.pi * cycles * axis).sin() * damping for axis in (columns, rows))
     stripes = along[:, None].expand(-1, len(across))
-    patterns = {
+    return {
         "plain": torch.zeros_like(stripes),
         "striped": stripes,
         "checkered": stripes * across,
     }
-    shade = torch.stack(
-        [TEXTURE_CONTRAST[scene.texture] * patterns[scene.texture] for scene in scenes]
-    )
-    colour = torch.tensor([COLOURS[scene.colour] for scene in scenes])[:, None, None, None]
-    return (colour + shade[:, None, ..., None]).clamp(0, 1)
 
 
 def clip(scene: Scene, frames: int, size: int) -> Tensor:

@@ -76,11 +76,12 @@ def test_blur_and_noise_raise_the_distance(lite0, bunny):
 def run(lite0, tmp_path_factory) -> Path:
     """Keyframes of the bundled cascade for twelve captions, measured as they come, with a page."""
     from show1_micro import evaluate, measured
+    from show1_micro.editions import EDITIONS
 
     folder = tmp_path_factory.mktemp("micro") / "run"
     with pytest.MonkeyPatch.context() as patch:
         quick = {name: {**settings, "steps": 8} for name, settings in SETTINGS.items()}
-        patch.setattr(evaluate, "SETTINGS", quick)
+        patch.setitem(EDITIONS, 1, replace(EDITIONS[1], settings=quick))
         patch.setattr(measured, "_SAMPLING", replace(measured._SAMPLING, frames=FRAMES))
         evaluate.evaluate(
             WEIGHTS,

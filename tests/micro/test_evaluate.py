@@ -1,17 +1,26 @@
 """The judge of the micro cascade: measures, and a whole small run with the real stages."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from show1_engine.__main__ import main
-from show1_engine.bundled import SETTINGS, WEIGHTS
+from show1_engine.bundled import WEIGHTS
 from show1_engine.evaluation.measures import psnr, ssim
 from show1_micro.configs import REPOSITORIES
+from show1_micro.editions import EDITIONS
 from show1_micro.evaluate import SPOIL, drawn, resized
 from show1_micro.untrained import write_untrained
 from show1_micro.world import frame_times, random_scene
+
+
+def quicker(monkeypatch, edition, steps):
+    """Lets the stages of an edition take only so many steps."""
+    own = EDITIONS[edition]
+    settings = {stage: {**values, "steps": steps} for stage, values in own.settings.items()}
+    monkeypatch.setitem(EDITIONS, edition, replace(own, settings=settings))
 
 
 @pytest.fixture
@@ -39,16 +48,18 @@ def test_resized_keeps_the_range(truth):
     assert resized(truth, 16).max() <= 1
 
 
-def test_a_whole_evaluation(tmp_path, monkeypatch):
+@pytest.mark.parametrize("edition", EDITIONS)
+def test_a_whole_evaluation(tmp_path, monkeypatch, edition):
     """Untrained models are evaluated from captions to numbers; they are at chance, so only the
     shape is checked.
     """
     write_untrained(tmp_path / "models")
-    quick = {name: {**settings, "steps": 2} for name, settings in SETTINGS.items()}
-    monkeypatch.setattr("show1_micro.evaluate.SETTINGS", quick)
+    quicker(monkeypatch, edition, steps=2)
     arguments = [
         "micro",
         "evaluate",
+        "--edition",
+        str(edition),
         "--clips",
         "2",
         "--models",
@@ -71,11 +82,10 @@ def test_a_whole_evaluation(tmp_path, monkeypatch):
 
 def test_ablations_from_training_to_tables(tmp_path, monkeypatch, capsys):
     """One step of training and one clip: at chance, so only what is written is checked."""
-    from show1_micro.codec import train_vae
+    from show1_micro.codec import VaeTraining
 
-    quick = {name: {**settings, "steps": 5} for name, settings in SETTINGS.items()}
-    monkeypatch.setattr("show1_micro.evaluate.SETTINGS", quick)
-    train_vae(tmp_path / "runs" / "vae", minutes=1e-4)
+    quicker(monkeypatch, 1, steps=5)
+    VaeTraining(tmp_path / "runs" / "vae").train(minutes=1e-4)
     picture = tmp_path / "ways.png"
     assert (
         main(

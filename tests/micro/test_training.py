@@ -10,8 +10,8 @@ from show1_engine.training.loop import load_state, save_state
 from show1_micro import vocabulary
 from show1_micro.batches import (
     LatentPool,
-    _cut,
     captions,
+    cut,
     interpolation_condition,
     keyframe_clips,
     pixel_sr_clips,
@@ -234,7 +234,7 @@ def test_latents_are_drawn_from_a_pool_that_renews_itself():
 
 def test_cuts_keep_the_phase_of_textures():
     rows = torch.arange(SR_SIZE).view(1, 1, 1, -1, 1).expand(8, 3, 1, SR_SIZE, SR_SIZE)
-    assert (_cut(rows, SR_SIZE // 2, generator())[..., 0, 0] % 4 == 0).all()
+    assert (cut(rows, SR_SIZE // 2, generator())[..., 0, 0] % 4 == 0).all()
 
 
 def test_a_run_ends_after_its_steps(tmp_path):
