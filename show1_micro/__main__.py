@@ -81,7 +81,7 @@ def _add_training(commands: argparse._SubParsersAction) -> None:
     )
     train.add_argument("--seed", type=int, default=0)
     train.add_argument(
-        "--bundled", action="store_true", help="without a state: go on from the bundled weights"
+        "--bundled", action="store_true", help="without a state: go on from the edition's weights"
     )
     train.add_argument(
         "--anneal", action="store_true", help="let the learning rate fall to zero over this run"

@@ -158,8 +158,8 @@ def sr_scenes(count: int, generator: torch.Generator, world: Edition = FIRST) ->
 def pixel_sr_stills(
     count: int, generator: torch.Generator, read: Captions, world: Edition = FIRST
 ) -> Batch:
-    """Parts of single frames at four times the size, cut out anywhere: a quarter or less of the
-    cost of whole ones.
+    """Parts of single frames at four times the size, most of them of the shape: a quarter or less
+    of the cost of whole ones.
     """
     many = sr_scenes(count, generator, world)
     times = torch.rand(count, 1, generator=generator)

@@ -74,6 +74,7 @@ SECOND_PHASES: dict[str, tuple[Phase, ...]] = {
     ),
     "latent_expert": (Phase((*(("latent_parts", 4),) * 2, ("latent_clips", 1)), None, 1e-3),),
 }
+SECOND_PHASES["latent_expert_full"] = SECOND_PHASES["latent_expert"]
 ALL_PHASES = {1: PHASES, 2: SECOND_PHASES}
 KINDS = {
     "latent_expert_full": "latent_expert"
