@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
 _BATCH, _RATE, _KL = 8, 1e-3, 1e-5
+_FINE = 4.0  # how much fine detail counts more
 _PART, _WHOLE = 48, 3  # side of a training square; every how many batches have whole pictures
 
 
@@ -71,8 +72,8 @@ class VaeTraining(Run):
             self.loop.average.restart()
 
     def loss(self, step: int) -> Tensor:
-        """Absolute and squared error with a very small pull of the latents to a normal
-        distribution.
+        """Absolute and squared error, of fine detail once more, which textures are, with a very
+        small pull of the latents to a normal distribution.
         """
         whole = step % _WHOLE == 0
         area = self.world.large[0] * self.world.large[1] if whole else _PART**2
@@ -82,7 +83,8 @@ class VaeTraining(Run):
             noise = torch.randn(posterior.mean.shape, generator=self.generator)
             again = self.vae.decode(posterior.mean + posterior.std * noise).sample.float()
         pull = _KL * posterior.kl().float().mean() / 64
-        return F.l1_loss(again, frames) + F.mse_loss(again, frames) + pull
+        detail = F.l1_loss(_detail(again), _detail(frames))
+        return F.l1_loss(again, frames) + F.mse_loss(again, frames) + _FINE * detail + pull
 
     def rate(self, step: int, part: float) -> float:
         return _RATE * warm_up(step, WARM_UP) * annealed(part)
@@ -120,6 +122,11 @@ class VaeTraining(Run):
             about = middles(many, times, self.world)
             frames = cut(frames, _PART, generator, about=about)
         return frames[:, :, 0]
+
+
+def _detail(pictures: Tensor) -> Tensor:
+    """What differs from the mean of four by four pixels around (B, C, H, W): a texture's period."""
+    return pictures[..., 2:-1, 2:-1] - F.avg_pool2d(pictures, kernel_size=4, stride=1)
 
 
 def _scaling(latents: Tensor) -> float:

@@ -114,21 +114,23 @@ class Clips:
         return before + 1
 
     def commit(self, row: Row, partial: Path, facts: Row) -> Row:
-        """Puts a finished video in its place, then its sidecar: what that says."""
+        """Puts a finished video in its place, then its sidecar: what that says. Nothing is left to
+        do behind the sidecar, as a process may end there, and no later one looks at the row again.
+        """
         facts = {**facts, "bytes": partial.stat().st_size, "file_sha256": digest_of(partial)}
         video = self.video(row)
         video.parent.mkdir(parents=True, exist_ok=True)
         partial.replace(video)
-        self._write(self._own(row, SIDECAR), json.dumps(facts, ensure_ascii=False))
         self._own(row, FAILED).unlink(missing_ok=True)
         self.clear(row)
+        self._write(self._own(row, SIDECAR), json.dumps(facts, ensure_ascii=False))
         return facts
 
     def fail(self, row: Row, error: str, **more: Any) -> Row:
         """Keeps why a row could not be made: what is kept."""
         facts = {**row, **more, "status": "failed", "error": error}
-        self._write(self._own(row, FAILED), json.dumps(facts, ensure_ascii=False))
         self.clear(row)
+        self._write(self._own(row, FAILED), json.dumps(facts, ensure_ascii=False))
         return facts
 
     def forget(self, row: Row) -> None:
@@ -140,8 +142,9 @@ class Clips:
         """Removes what attempts at a row, by whomever, have left unfinished."""
         place = self._place(row)
         for parent in (f"clips/{place}", f"stages/*/{place}"):
-            for start in (".", ".."):  # a video that is being written has one more
-                for path in self.folder.glob(f"{parent}/{start}{row['id']}~*"):
+            # A video that is being written has one point more, a sidecar its suffix.
+            for name in (f".{row['id']}", f"..{row['id']}", f".{row['id']}{SIDECAR}"):
+                for path in self.folder.glob(f"{parent}/{name}~*"):
                     path.unlink(missing_ok=True)
 
     def write_tables(self) -> tuple[int, int]:

@@ -290,6 +290,26 @@ def test_a_row_whose_process_always_ends_is_given_up(table, tmp_path):
     assert batch(table, folder, "--attempts", "2") == 0
 
 
+@pytest.mark.parametrize("way", ["commit", "fail"])
+def test_a_process_that_ends_with_its_row_leaves_nothing(tmp_path, monkeypatch, way):
+    """Killed the moment that a row's last file is there: no later run looks at that row again."""
+    clips, row = Clips(tmp_path), {"id": "a", "file": "clips/000/a.mp4"}
+    assert clips.begin(row) == 1
+    partial = clips.partial(row)
+    partial.write_bytes(b"video")
+    write = Clips._write
+
+    def killed(self, path, text):
+        write(self, path, text)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Clips, "_write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        clips.commit(row, partial, row) if way == "commit" else clips.fail(row, "why")
+    assert odd_files(tmp_path) == []
+    assert len(clips.sidecars()) + len(clips.failures()) == 1
+
+
 def test_a_dry_run_makes_nothing(table, tmp_path, capsys):
     assert batch(table, tmp_path / "out", "--dry-run", "--seeds", "0-1") == 0
     lines = capsys.readouterr().out.splitlines()
