@@ -13,7 +13,7 @@ from show1_engine.checkpoints.read import read_weights
 from show1_engine.evaluation.measures import mean_psnr
 from show1_engine.training.loop import annealed, load_state, warm_up
 
-from .batches import cut, middles, pixels, sr_scenes
+from .batches import cut, middles, pixels, scenes
 from .editions import FIRST, Edition
 from .initial import initial_vae
 from .preview import save_sheet
@@ -112,10 +112,10 @@ class VaeTraining(Run):
             return frames, latents, self.vae.decode(latents).sample.clamp(-1, 1)
 
     def _frames(self, count: int, generator: torch.Generator, whole: bool = True) -> Tensor:
-        """Single frames (B, 3, H, W) in [-1, 1], or squares out of them; two of three checkered,
-        which are the hardest to hold.
+        """Single frames (B, 3, H, W) in [-1, 1], or squares out of them. All textures alike: of
+        checkers in two of three, the decoder put them on plain shapes.
         """
-        many = sr_scenes(count, generator, self.world)
+        many = scenes(count, generator, self.world)
         times = torch.rand(count, 1, generator=generator)
         frames = pixels(many, times, self.world.large, world=self.world)
         if not whole:

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from show1_engine.bundled import TEMPLATE
-from show1_engine.checkpoints.find import cascade_in
+from show1_engine.checkpoints.find import cascade_in, missing_model
 from show1_engine.evaluation.measures import psnr, ssim
 from show1_engine.evaluation.report import markdown_table
 from show1_engine.loading import load_model, load_text_encoder
@@ -172,6 +172,9 @@ def evaluate(
         JSON-ready.
     """
     judge = Judge(Path(folder), template=True, edition=edition)
+    for stage in stages:
+        if stage not in judge.models:
+            raise missing_model(folder, stage)
     slow = max(2, clips // 8) if slow is None else min(slow, clips)
     results: dict[str, Any] = {"settings": judge.settings}
     if KEYFRAMES in stages:

@@ -5,11 +5,14 @@ import torch
 import torch.nn.functional as F
 
 from show1_engine.bundled import WEIGHTS
+from show1_engine.errors import CheckpointError
 from show1_engine.loading import load_text_encoder
+from show1_engine.models.kinds import INTERPOLATION, KEYFRAMES
 from show1_engine.runtime import PlainRuntime
 from show1_micro import landscape
 from show1_micro.batches import MAKERS, captions, scenes
 from show1_micro.editions import FIRST, SECOND
+from show1_micro.evaluate import Judge, evaluate
 from show1_micro.landscape import View, is_held_out, random_view, render
 from show1_micro.landscape_reader import read_view
 from show1_micro.looks import as_drawn, look_at, summary
@@ -117,6 +120,19 @@ def test_batches_have_the_editions_sizes(name, world):
         parts = {"pixel_sr_stills": (world.part,) * 2, "pixel_sr_parts": (64, 64)}
         size = parts.get(name, world.large)
     assert batch.sample.shape[-2:] == size and batch.sample.isfinite().all()
+
+
+def test_keyframes_so_far():
+    """Those of `show1_micro/weights` say what three captions say."""
+    judge = Judge(SECOND.weights, template=True, edition=2)
+    many = judge.scenes(3, 0)
+    made = [judge.run(KEYFRAMES, view, None, seed=judge.seed + i) for i, view in enumerate(many)]
+    assert accuracy([read_view(clip) for clip in made], many)["all"] == 1
+
+
+def test_a_stage_without_a_model_is_named():
+    with pytest.raises(CheckpointError, match="interpolation"):
+        evaluate(SECOND.weights, clips=1, stages=(INTERPOLATION,), edition=2)
 
 
 def test_both_editions_read_the_same_texts():
