@@ -16,7 +16,7 @@ from show1_engine.commands.laboratory import PACKAGES
 from show1_engine.video import write_mp4
 
 # Read as UTF-8 by whoever reads them: the Chinese locale, tokenizers, prose.
-_WORDS = ("locales/", "show1_engine/weights/")
+_WORDS = ("locales/", "show1_engine/weights/", "show1_micro/weights/")
 _CODE = (".py", ".toml", ".txt", ".json", ".comfyignore", ".yml")
 
 # These end with exit code 0; the other commands have to be in REPOSITORY_ONLY.
