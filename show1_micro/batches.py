@@ -91,13 +91,17 @@ def keyframe_stills(
 
 
 def keyframe_clips(
-    count: int, generator: torch.Generator, read: Captions, world: Edition = FIRST
+    count: int,
+    generator: torch.Generator,
+    read: Captions,
+    world: Edition = FIRST,
+    early: float = 0.8,
 ) -> Batch:
-    """Whole clips of keyframes."""
+    """Whole clips of keyframes; `early` as of `_noise_batch`."""
     many = scenes(count, generator, world)
     clean = pixels(many, frame_times(FRAMES), world.keyframe, world=world)
     return _noise_batch(
-        clean, None, captions(many, generator, read), generator=generator, early=0.8
+        clean, None, captions(many, generator, read), generator=generator, early=early
     )
 
 
@@ -140,18 +144,20 @@ def middles(many: list[Scene], times: Tensor, world: Edition) -> Tensor:
     return torch.cat([y * height, x * height + (width - height) / 2], dim=1)
 
 
-def sr_scenes(count: int, generator: torch.Generator, world: Edition = FIRST) -> list[Scene]:
-    """Scenes for super-resolution, two of three checkered: their phase on both axes is the slowest
-    thing to learn.
+def checkered_scenes(
+    count: int, generator: torch.Generator, world: Edition = FIRST, more: float = 0.5
+) -> list[Scene]:
+    """Scenes with textures for super-resolution and the VAE, a share `more` made checkered: two of
+    three are, for their phase on both axes is the slowest thing to learn.
 
     Neither text nor condition tells it, only the place in the picture; with one in three, half of
     the drawn checkers were inverted after 65,000 stills, and none after 38,000 more of these.
     """
     even = scenes(count, generator, world)
-    chosen = torch.rand(count, generator=generator) < 0.5
+    chosen = torch.rand(count, generator=generator) < more
     return [
-        replace(scene, texture="checkered") if more else scene
-        for scene, more in zip(even, chosen, strict=True)
+        replace(scene, texture="checkered") if checked else scene
+        for scene, checked in zip(even, chosen, strict=True)
     ]
 
 
@@ -161,7 +167,7 @@ def pixel_sr_stills(
     """Parts of single frames at four times the size, most of them of the shape: a quarter or less
     of the cost of whole ones.
     """
-    many = sr_scenes(count, generator, world)
+    many = checkered_scenes(count, generator, world)
     times = torch.rand(count, 1, generator=generator)
     labels = torch.randint(0, NOISE_LEVELS, (count,), generator=generator)
     condition = sr_condition(pixels(many, times, world.keyframe, world=world), labels, generator)
@@ -215,7 +221,7 @@ def pixel_sr_clips(
     """Windows of eight frames at the interpolated rate, most of them continuing a finished first
     frame; `part`: of squares of this side.
     """
-    many = sr_scenes(count, generator, world)
+    many = checkered_scenes(count, generator, world)
     times = torch.rand(count, 1, generator=generator) * 0.75 + frame_times(FRAMES) * 0.25
     clean = pixels(many, times, world.large, world=world)
     labels = torch.randint(0, NOISE_LEVELS, (count,), generator=generator)
@@ -346,6 +352,7 @@ def draw_timesteps(
 MAKERS: dict[str, Callable[[int, torch.Generator, Captions], Batch]] = {
     "keyframe_stills": keyframe_stills,
     "keyframe_clips": keyframe_clips,
+    "keyframe_fine_clips": partial(keyframe_clips, early=0.3),
     "interpolation_clips": interpolation_clips,
     "pixel_sr_stills": pixel_sr_stills,
     "pixel_sr_clips": pixel_sr_clips,

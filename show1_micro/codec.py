@@ -13,7 +13,7 @@ from show1_engine.checkpoints.read import read_weights
 from show1_engine.evaluation.measures import mean_psnr
 from show1_engine.training.loop import annealed, load_state, warm_up
 
-from .batches import cut, middles, pixels, scenes
+from .batches import checkered_scenes, cut, middles, pixels
 from .editions import FIRST, Edition
 from .initial import initial_vae
 from .preview import save_sheet
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
 _BATCH, _RATE, _KL = 8, 1e-3, 1e-5
-_FINE = 4.0  # how much fine detail counts more
+_FINE = (4.0, 16.0)  # how much absolute and squared error of fine detail count more
 _PART, _WHOLE = 48, 3  # side of a training square; every how many batches have whole pictures
 
 
@@ -83,8 +83,9 @@ class VaeTraining(Run):
             noise = torch.randn(posterior.mean.shape, generator=self.generator)
             again = self.vae.decode(posterior.mean + posterior.std * noise).sample.float()
         pull = _KL * posterior.kl().float().mean() / 64
-        detail = F.l1_loss(_detail(again), _detail(frames))
-        return F.l1_loss(again, frames) + F.mse_loss(again, frames) + _FINE * detail + pull
+        detail, true = _detail(again), _detail(frames)
+        fine = _FINE[0] * F.l1_loss(detail, true) + _FINE[1] * F.mse_loss(detail, true)
+        return F.l1_loss(again, frames) + F.mse_loss(again, frames) + fine + pull
 
     def rate(self, step: int, part: float) -> float:
         return _RATE * warm_up(step, WARM_UP) * annealed(part)
@@ -112,10 +113,10 @@ class VaeTraining(Run):
             return frames, latents, self.vae.decode(latents).sample.clamp(-1, 1)
 
     def _frames(self, count: int, generator: torch.Generator, whole: bool = True) -> Tensor:
-        """Single frames (B, 3, H, W) in [-1, 1], or squares out of them. All textures alike: of
-        checkers in two of three, the decoder put them on plain shapes.
+        """Single frames (B, 3, H, W) in [-1, 1], or squares out of them. Half of them are
+        checkered: of two in three plain shapes came out checkered, of one in three none did.
         """
-        many = scenes(count, generator, self.world)
+        many = checkered_scenes(count, generator, self.world, more=0.25)
         times = torch.rand(count, 1, generator=generator)
         frames = pixels(many, times, self.world.large, world=self.world)
         if not whole:

@@ -35,8 +35,8 @@ from show1_engine.stages.latent_expert_sr import LatentExpertSettings, latent_ex
 from show1_engine.stages.pixel_sr import PixelSRSettings, pixel_sr
 
 from .configs import FRAMES
-from .editions import EDITIONS, Size
-from .looks import Looks, look_at, summary
+from .editions import EDITIONS, Edition, Size
+from .looks import Looks, as_drawn, look_at, summary
 from .measured import MeasuredRun
 from .preview import save_picture
 from .recogniser import ATTRIBUTES, Reading, accuracy
@@ -224,12 +224,15 @@ def _cascade(
     """Accuracy and looks after each stage, every stage fed by the one before it."""
     readings: dict[str, list[Reading]] = {stage: [] for stage in stages}
     looks: dict[str, list[tuple[Looks, Tensor]]] = {stage: [] for stage in stages}
+    refined: list[list[float]] = []
     for index, scene in enumerate(scenes):
         images = None
         for stage in stages:
             if stage in (PIXEL_SR, LATENT_EXPERT) and index >= slow:
                 break
-            images = judge.run(stage, scene, images, seed=judge.seed + index)
+            before, images = images, judge.run(stage, scene, images, seed=judge.seed + index)
+            if before is not None and before.shape == images.shape:  # the expert's alone
+                refined.append(_refined(before, images, judge.world))
             readings[stage].append(judge.world.read(images))
             seen = look_at(images, readings[stage][-1], judge.world)
             looks[stage].append((seen, _strip(images, judge.world.large)))
@@ -240,13 +243,25 @@ def _cascade(
         run.finish({stage: found[:slow] for stage, found in readings.items()})
     if picture is not None:
         _show_typical(looks, picture)
-    return {
+    results = {
         stage: _shares(
             found, scenes, _TEXTURED if stage in (PIXEL_SR, LATENT_EXPERT) else ATTRIBUTES
         )
         | {"looks": summary([one for one, _ in looks[stage]])}
         for stage, found in readings.items()
     }
+    if refined:
+        results[LATENT_EXPERT]["refined"] = _means(refined, "psnr", "input psnr", "closer")
+    return results
+
+
+def _refined(before: Tensor, after: Tensor, world: Edition) -> list[float]:
+    """PSNR of the expert's result and of its input from the drawing of what the input shows, and
+    whether the result is closer. Places and size are fitted to the input, which favours that.
+    """
+    truth = as_drawn(before, world=world)
+    found = psnr(after, truth), psnr(before, truth)
+    return [*found, found[0] > found[1]]
 
 
 def _strip(images: Tensor, size: Size) -> Tensor:

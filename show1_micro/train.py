@@ -61,11 +61,13 @@ PHASES: dict[str, tuple[Phase, ...]] = {
 SECOND_PHASES: dict[str, tuple[Phase, ...]] = {
     "keyframes": (
         Phase((("keyframe_stills", 24),), 250, 1e-3),
-        Phase((("keyframe_clips", 8),), None, 1e-3),
+        Phase((("keyframe_clips", 8),), 320, 1e-3),
+        Phase((("keyframe_stills", 24), *(("keyframe_fine_clips", 8),) * 2), None, 1e-3),
     ),
     "interpolation": (Phase((("interpolation_clips", 6),), None, 6e-4),),
     "pixel_sr": (
         Phase((("pixel_sr_stills", 12),), 300, 8e-4),
+        Phase((*(("pixel_sr_stills", 12),) * 6, ("pixel_sr_parts", 1)), 5000, 8e-4),
         Phase(
             (*(("pixel_sr_stills", 12), ("pixel_sr_parts", 1)) * 3, ("pixel_sr_clips", 1)),
             None,

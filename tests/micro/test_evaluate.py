@@ -76,6 +76,8 @@ def test_a_whole_evaluation(tmp_path, monkeypatch, edition):
     assert 0 <= results["pixel_sr"]["texture"] <= 1
     assert 0 <= results["latent_expert"]["looks"]["outline"]["worst 5 %"] <= 1
     assert set(results["latent_expert"]["truth"]) == set(SPOIL)
+    refined = results["latent_expert"]["refined"]
+    assert min(refined["psnr"], refined["input psnr"]) > 0 and 0 <= refined["closer"] <= 1
     assert results["interpolation"]["truth"]["linear psnr"] > 10
     assert set(results["seconds a call"]) == set(REPOSITORIES)
 
