@@ -1,9 +1,12 @@
 """Show1LoadModel and Show1LoadTextEncoder."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 from comfy_api.latest import io
 
-from ..show1_engine.bundled import WEIGHTS
+from ..show1_engine.bundled import EDITIONS
 from ..show1_engine.checkpoints.find import Found, find_text_encoders, list_models
 from ..show1_engine.checkpoints.registry import ABSENT, absent, advice
 from ..show1_engine.errors import CheckpointError, printable
@@ -32,15 +35,19 @@ def _bare(name: str) -> str:
 
 def _models() -> dict[str, Found]:
     """Those that cannot be used come last."""
-    return {**_bundled(list_models([WEIGHTS])), **list_models(model_folders())}
+    return {**_bundled(list_models), **list_models(model_folders())}
 
 
 def _text_encoders() -> dict[str, Found]:
-    return {**_bundled(find_text_encoders([WEIGHTS])), **find_text_encoders(model_folders())}
+    return {**_bundled(find_text_encoders), **find_text_encoders(model_folders())}
 
 
-def _bundled(found: dict[str, Found]) -> dict[str, Found]:
-    return {f"micro/{name}": item for name, item in found.items()}
+def _bundled(find: Callable[[list[Path]], dict[str, Found]]) -> dict[str, Found]:
+    return {
+        f"{edition}/{name}": item
+        for edition, bundled in EDITIONS.items()
+        for name, item in find([bundled.folder]).items()
+    }
 
 
 def _missing(found: dict[str, Found], name: str) -> str | None:

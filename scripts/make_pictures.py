@@ -20,12 +20,15 @@ from PIL import Image, ImageDraw, ImageFont
 sys.path[:0] = [str(PACK), str(PACK / "tests" / "host")]
 from browser import Browser, launched_chromium  # noqa: E402
 
+from show1_engine.bundled import EDITIONS  # noqa: E402
 from show1_engine.video import write_mp4  # noqa: E402
+from show1_micro.world import Scene, frame_times, render  # noqa: E402
 
 HELP = PACK / "nodes" / "web" / "docs" / "pictures"
 STAGES = ("Show1Keyframes", "Show1Interpolate", "Show1PixelSR", "Show1LatentExpertSR")
 MOVING = ("1 keyframes", "2 interpolated", "3 upscaled pixels", "4 refined in latents")
-SIDE, GAP, LABEL = 384, 6, 22  # of a thumbnail, between frames, a line of text
+SIDE, GAP, LABEL = 384, 6, 22  # width of a thumbnail, between frames, a line of text
+MOVING_SIDE = 320
 DARK, LIGHT, ACCENT = (24, 26, 31), (225, 228, 235), (255, 196, 64)
 FULL_SIZE = (
     ("keyframes", "8 x 64x40"),
@@ -50,7 +53,8 @@ def main(comfyui: Path) -> None:
             json.dumps({"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False})
         )
         with Server(comfyui, base=base, args=("--cpu", "--disable-api-nodes")) as server:
-            screenshots(server, text_to_video(server), sorted((PACK / "workflows").glob("*.json")))
+            clips = {"micro": drawn_clip(), "micro2": text_to_video(server)}
+            screenshots(server, clips, sorted((PACK / "workflows").glob("*.json")))
     full_size().save(PACK / "workflows" / "Show-1 Text to Video (full size).jpg", quality=88)
 
 
@@ -108,18 +112,19 @@ def text_to_video(server: Server) -> Frames:
     return interpolated
 
 
-def screenshots(server: Server, clip: Frames, templates: list[Path]) -> None:
-    """Run the templates that can run here in the editor: their thumbnails and screenshots."""
-    write_mp4(
-        server.base / "input" / "clip.mp4", torch.stack([tensor(frame) for frame in clip]), 8.0
-    )
-    clip[0].save(server.base / "input" / "example.png")
+def screenshots(server: Server, clips: dict[str, Frames], templates: list[Path]) -> None:
+    """Run the templates that can run here in the editor, on a clip of their models' edition: their
+    thumbnails and screenshots.
+    """
     with launched_chromium() as chromium:
         browser = Browser(server, chromium)
         for file in templates:
             workflow = json.loads(file.read_text())
-            if not uses_bundled_models(workflow):
+            edition = bundled_edition(workflow)
+            if edition is None:
                 continue
+            clip = clips[edition]
+            lay_in(server.base / "input", clip)
             with browser.page(VIEW) as page:
                 page.load(workflow)
                 page.set_widgets("file", "clip.mp4")
@@ -149,12 +154,27 @@ def cropped(screenshot: Path) -> Image.Image:
     )
 
 
-def uses_bundled_models(workflow: dict) -> bool:
-    return all(
-        node["widgets_values"][0].startswith("micro/")
+def bundled_edition(workflow: dict) -> str | None:
+    """Which one all its models are of, if any."""
+    found = {
+        node["widgets_values"][0].partition("/")[0]
         for node in workflow["nodes"]
         if node["type"] in ("Show1LoadModel", "Show1LoadTextEncoder")
-    )
+    }
+    return found.pop() if len(found) == 1 and found <= set(EDITIONS) else None
+
+
+def drawn_clip() -> Frames:
+    """Small frames of the first edition's world."""
+    scene = Scene("circle", "red", "right", background="grey", texture="plain", travel=0.4)
+    frames = render([scene], frame_times(29), 16, width=16)[0]
+    return [Image.fromarray((frame * 255).round().byte().numpy()) for frame in frames]
+
+
+def lay_in(folder: Path, clip: Frames) -> None:
+    """As what the templates read."""
+    write_mp4(folder / "clip.mp4", torch.stack([tensor(frame) for frame in clip]), 8.0)
+    clip[0].save(folder / "example.png")
 
 
 def saved_images(server: Server, run: Run, key: str) -> Frames:
@@ -173,9 +193,10 @@ def frames_of(video: Path) -> Frames:
         return [frame.to_image() for frame in container.decode(video=0)]
 
 
-def enlarged(frame: Image.Image, side: int) -> Image.Image:
+def enlarged(frame: Image.Image, width: int) -> Image.Image:
     """Small frames keep their pixels visible."""
-    return frame.resize((side, side), Image.NEAREST if frame.width < side // 2 else Image.BICUBIC)
+    way = Image.NEAREST if frame.width < width // 2 else Image.BICUBIC
+    return frame.resize((width, round(width * frame.height / frame.width)), way)
 
 
 def caption(text: str) -> Image.Image:
@@ -190,31 +211,30 @@ def strips(rows: list[tuple[str, list[Image.Image | None] | Image.Image]]) -> Im
     """
     parts = []
     for label, row in rows:
-        frames = row if isinstance(row, list) else [row]
-        side = (640 - (len(frames) - 1) * GAP) // len(frames)
-        strip = Image.new(
-            "RGB", (640, LABEL + (side if isinstance(row, list) else row.height) + GAP), DARK
-        )
+        frames, side = [row], 640
+        if isinstance(row, list):
+            side = (640 - (len(row) - 1) * GAP) // len(row)
+            frames = [frame and enlarged(frame, side) for frame in row]
+        strip = Image.new("RGB", (640, LABEL + frames[0].height + GAP), DARK)
         ImageDraw.Draw(strip).text((0, 2), label, ACCENT, ImageFont.load_default(14))
         for number, frame in enumerate(frames):
             if frame is not None:
-                strip.paste(
-                    enlarged(frame, side) if isinstance(row, list) else frame,
-                    (number * (side + GAP), LABEL),
-                )
+                strip.paste(frame, (number * (side + GAP), LABEL))
         parts.append(strip)
     return stacked(parts)
 
 
 def moving(stages: list[tuple[str, Frames]]) -> Frames:
-    """What every stage made, side by side, frame by frame."""
-    side, found = 2 * SIDE // 4, []
+    """What every stage made, two beside each other, frame by frame."""
+    found = []
     for pictures in zip(*(frames for _, frames in stages), strict=True):
-        canvas = Image.new("RGB", (4 * side + 5 * GAP, side + LABEL + GAP), DARK)
-        for number, ((label, _), picture) in enumerate(zip(stages, pictures, strict=True)):
-            left = GAP + number * (side + GAP)
-            ImageDraw.Draw(canvas).text((left, 2), label, ACCENT, ImageFont.load_default(14))
-            canvas.paste(enlarged(picture, side), (left, LABEL))
+        large = [enlarged(picture, MOVING_SIDE) for picture in pictures]
+        across, down = MOVING_SIDE + GAP, large[0].height + LABEL
+        canvas = Image.new("RGB", (2 * across + GAP, 2 * down + GAP), DARK)
+        for number, ((label, _), picture) in enumerate(zip(stages, large, strict=True)):
+            left, top = GAP + number % 2 * across, number // 2 * down
+            ImageDraw.Draw(canvas).text((left, top + 2), label, ACCENT, ImageFont.load_default(14))
+            canvas.paste(picture, (left, top + LABEL))
         found.append(canvas)
     return found
 
@@ -236,21 +256,23 @@ def stacked(parts: Frames) -> Image.Image:
 
 
 def grid(frames: Frames) -> Image.Image:
-    """Nine frames, evenly spread."""
-    picture, side = Image.new("RGB", (SIDE, SIDE), DARK), (SIDE - 2 * GAP) // 3
-    for number in range(9):
-        frame = frames[round(number * (len(frames) - 1) / 8)]
-        picture.paste(
-            enlarged(frame, side), (number % 3 * (side + GAP), number // 3 * (side + GAP))
-        )
+    """Nine frames, evenly spread; six of wide ones."""
+    columns = 2 if frames[0].width > frames[0].height else 3
+    side = (SIDE - (columns - 1) * GAP) // columns
+    picks = torch.linspace(0, len(frames) - 1, 3 * columns).round().long().tolist()
+    chosen = [enlarged(frames[index], side) for index in picks]
+    down = chosen[0].height + GAP
+    picture = Image.new("RGB", (SIDE, 3 * down - GAP), DARK)
+    for number, frame in enumerate(chosen):
+        picture.paste(frame, (number % columns * (side + GAP), number // columns * down))
     return picture
 
 
 def halves(before: Frames, after: Frames) -> Image.Image:
     """The middle frame: its left half as it came, its right half enlarged."""
     left, right = (enlarged(frames[len(frames) // 2], SIDE) for frames in (before, after))
-    right.paste(left.crop((0, 0, SIDE // 2, SIDE)), (0, 0))
-    ImageDraw.Draw(right).line((SIDE // 2, 0, SIDE // 2, SIDE), LIGHT, 3)
+    right.paste(left.crop((0, 0, SIDE // 2, left.height)), (0, 0))
+    ImageDraw.Draw(right).line((SIDE // 2, 0, SIDE // 2, right.height), LIGHT, 3)
     return right
 
 

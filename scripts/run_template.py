@@ -27,7 +27,7 @@ from comfyui_server import (
 )
 
 TEMPLATE = PACK / "workflows" / "Show-1 Text to Video.json"
-DEFAULT_PROMPT = "a red circle moving right on a grey background"
+DEFAULT_PROMPT = "a red circle jumping at dusk"
 UI_PORT = 8188  # ComfyUI's own
 SHEET_COLUMNS, SHEET_FRAMES = 4, 16
 

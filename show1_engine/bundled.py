@@ -1,9 +1,10 @@
-"""The bundled micro cascade: where its weights lie, and the settings that suit it.
+"""The bundled micro cascades, two editions: where their weights lie, and the settings that suit.
 
 How it was made is the laboratory's business (show1_micro in the repository); nothing that ships
 needs that.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,3 +37,38 @@ STAGE_SIZES = {  # by stage of train-stage
     "expert": "64x64",
 }
 TRAINING: dict[str, Any] = {"gradient_checkpointing": False}  # small enough to keep everything
+
+
+@dataclass(frozen=True)
+class Edition:
+    """A bundled cascade.
+
+    Attributes:
+        folder: with a model folder for each stage.
+        settings: that suit it, by stage, as `SETTINGS`.
+        template: what the text-to-video template changes in them.
+        sizes: to train its stages at, by stage of train-stage.
+    """
+
+    folder: Path
+    settings: dict[str, dict[str, Any]]
+    template: dict[str, dict[str, Any]]
+    sizes: dict[str, str]
+
+
+_WIDE = {
+    "keyframes": {**SETTINGS["keyframes"], "width": 40, "height": 24},
+    "expert": {**SETTINGS["expert"], "width": 160, "height": 96},
+}
+EDITIONS = {  # by what stands before "/" in the names of their models, and after --models
+    "micro": Edition(WEIGHTS, SETTINGS, TEMPLATE, sizes=STAGE_SIZES),
+    "micro2": Edition(
+        Path(__file__).parent / "weights2",
+        {**SETTINGS, **_WIDE},
+        {**TEMPLATE, "keyframes": {"preset": "balanced"}},  # *fast* leaves grain at dusk
+        sizes={
+            stage: "40x24" if stage in ("keyframes", "interpolation") else "160x96"
+            for stage in STAGE_SIZES
+        },
+    ),
+}

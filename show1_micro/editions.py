@@ -1,6 +1,4 @@
-"""The micro cascade's two editions: the sizes and the world each is trained on. The first is the
-bundled one; the second is in training.
-"""
+"""The micro cascade's two bundled editions: the sizes and the world each is trained on."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from show1_engine.bundled import SETTINGS, WEIGHTS
+from show1_engine import bundled
 
 from . import landscape, world
 from .configs import KEYFRAME_SIZE, SR_SIZE
@@ -30,7 +28,7 @@ class Edition:
 
     Attributes:
         weights: folder of its models.
-        settings: that suit them, by stage, as `bundled.SETTINGS`.
+        settings, template: as a bundled edition's.
         keyframe, large: sizes of keyframes and of what super-resolution makes of them.
         draw: a random scene from a generator; `held_out` as in `world.random_scene`.
         render, centres: as `world`'s.
@@ -44,6 +42,7 @@ class Edition:
 
     weights: Path
     settings: dict[str, dict[str, Any]]
+    template: dict[str, dict[str, Any]]
     keyframe: Size
     large: Size
     draw: Callable[..., Scene]
@@ -59,7 +58,7 @@ class Edition:
     def started(self, part: str) -> Path:
         """Where a network's training is to go on from: its own weights, or the first edition's."""
         own = self.weights / part
-        return own if own.exists() else WEIGHTS / part
+        return own if own.exists() else bundled.WEIGHTS / part
 
 
 def _far_keyframes(count: int, generator: Generator) -> tuple[list[Scene], Tensor]:
@@ -79,8 +78,9 @@ def _parts_of_paths(count: int, generator: Generator) -> tuple[list[Scene], Tens
 
 
 FIRST = Edition(
-    weights=WEIGHTS,
-    settings=SETTINGS,
+    weights=bundled.WEIGHTS,
+    settings=bundled.SETTINGS,
+    template=bundled.TEMPLATE,
     keyframe=(KEYFRAME_SIZE, KEYFRAME_SIZE),
     large=(SR_SIZE, SR_SIZE),
     draw=world.random_scene,
@@ -94,12 +94,9 @@ FIRST = Edition(
     read=read_clip,
 )
 SECOND = Edition(
-    weights=Path(__file__).parent / "weights",
-    settings={
-        **SETTINGS,
-        "keyframes": {**SETTINGS["keyframes"], "width": 40, "height": 24},
-        "expert": {**SETTINGS["expert"], "width": 160, "height": 96},
-    },
+    weights=bundled.EDITIONS["micro2"].folder,
+    settings=bundled.EDITIONS["micro2"].settings,
+    template=bundled.EDITIONS["micro2"].template,
     keyframe=(24, 40),
     large=(96, 160),
     draw=landscape.random_view,

@@ -21,7 +21,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from show1_engine.bundled import TEMPLATE
 from show1_engine.checkpoints.find import cascade_in, missing_model
 from show1_engine.evaluation.measures import psnr, ssim
 from show1_engine.evaluation.report import markdown_table
@@ -60,7 +59,7 @@ class Judge:
         self, folder: Path, seed: int = 1_000_000, template: bool = False, *, edition: int = 1
     ):
         self.seed, self.world = seed, EDITIONS[edition]
-        changes = TEMPLATE if template else {}
+        changes = self.world.template if template else {}
         self.settings = {
             field: {**settings, **changes.get(field, {})}
             for field, settings in self.world.settings.items()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from ..bundled import EDITIONS
 from ..errors import Show1Error
 from ..models.kinds import FIRST_FRAME_SR, INTERPOLATION, KEYFRAMES, LATENT_EXPERT, PIXEL_SR
 
@@ -281,7 +282,8 @@ def absent(found: Iterable[str], text_encoders: bool = False) -> list[str]:
     """Labels for the published models (or text encoders) that are not among the names `found` on
     disk.
     """
-    there = {name.rpartition("/")[2] for name in found if not name.startswith("micro/")}
+    bundled = tuple(f"{edition}/" for edition in EDITIONS)
+    there = {name.rpartition("/")[2] for name in found if not name.startswith(bundled)}
     return [
         item.name + ABSENT
         for item in OF_THE_CASCADE.values()

@@ -511,8 +511,8 @@ def _add_runtime(
         "--models",
         default="micro",
         metavar="DIR",
-        help="folder with the models of the cascade, or 'micro', the bundled one (default: "
-        "%(default)s)",
+        help="folder with the models of the cascade, or a bundled one: 'micro' or its second "
+        "edition 'micro2', at 160x96 (default: %(default)s)",
     )
     if seed:
         add(

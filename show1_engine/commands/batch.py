@@ -16,12 +16,11 @@ from ..batch import jobs, plan
 from ..batch.commit import Clips
 from ..batch.jobs import Row
 from ..batch.plan import PLAN
-from ..bundled import SETTINGS
 from ..errors import InputError, whole_within
 from . import declared
 from .common import (
-    BUNDLED,
     MOST_WORKERS,
+    bundled,
     check_workers,
     models_folder,
     on_ray,
@@ -118,8 +117,8 @@ def _settings(args: argparse.Namespace, stage: str, fields: dict) -> dict[str, A
     """
     field = stage.replace("-", "_")
     found = {name: setting.default for name, setting in fields.items() if name != "seed"}
-    if args.models == BUNDLED:
-        found |= SETTINGS[field]
+    if edition := bundled(args):
+        found |= edition.settings[field]
     if args.preset:
         found["preset"] = args.preset
     given = {name: getattr(args, f"{field}_{name}", None) for name in found}

@@ -7,13 +7,12 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..bundled import SETTINGS, WEIGHTS
+from ..bundled import EDITIONS, Edition
 from ..errors import InputError, number_within, whole_within
 
 if TYPE_CHECKING:
     from ..runtime import PlainRuntime
 
-BUNDLED = "micro"  # as --models names it
 MOST_WORKERS = 10_000
 
 
@@ -48,12 +47,19 @@ def share_of_card(args: argparse.Namespace) -> float | None:
 
 def models_folder(args: argparse.Namespace) -> Path:
     """The folder --models names."""
-    return WEIGHTS if args.models == BUNDLED else Path(args.models)
+    edition = bundled(args)
+    return edition.folder if edition else Path(args.models)
+
+
+def bundled(args: argparse.Namespace) -> Edition | None:
+    """The bundled cascade that --models names."""
+    return EDITIONS.get(str(args.models))
 
 
 def settings(args: argparse.Namespace, defaults: Any, stage: str, prefix: str = "") -> Any:
     """The stage's settings: as given, else what suits the micro models, else the defaults."""
-    preset = SETTINGS.get(stage, {}) if args.models == BUNDLED else {}
+    edition = bundled(args)
+    preset = edition.settings.get(stage, {}) if edition else {}
     chosen = {**preset, **given(args, defaults, prefix), "seed": args.seed}
     return dataclasses.replace(defaults, **chosen)
 

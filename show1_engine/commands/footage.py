@@ -22,7 +22,7 @@ from ..models.kinds import LATENT_EXPERT
 from ..models.text import CLIP
 from ..runtime import PlainRuntime, device_name
 from ..stages.latent_expert_sr import LatentExpertSettings
-from .common import BUNDLED, check_workers, models_folder, on_ray, runtime, settings, share_of_card
+from .common import bundled, check_workers, models_folder, on_ray, runtime, settings, share_of_card
 from .terminal import Bar, say
 
 Texts = tuple[Tensor, Tensor]  # the states of the prompt and of the negative prompt
@@ -90,7 +90,7 @@ def process(args: argparse.Namespace, steps: StepsOf) -> None:
 def _tell_workers(args: argparse.Namespace) -> None:
     """Makes the command line mean the same in another process, wherever that is."""
     args.threads = args.threads or 1
-    if args.models != BUNDLED:
+    if bundled(args) is None:
         args.models = models_folder(args).absolute()
     if getattr(args, "text_encoder", None) is not None:  # the latent expert reads another
         args.text_encoder = args.text_encoder.absolute()

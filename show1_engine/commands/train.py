@@ -22,7 +22,7 @@ from ..runtime import PlainRuntime
 from ..training.motion import MotionTraining
 from ..training.settings import TrainSettings
 from ..video import VideoReader, write_sheet
-from .common import BUNDLED, given, models_folder, runtime
+from .common import bundled, given, models_folder, runtime
 from .terminal import Bar, say
 
 
@@ -72,7 +72,7 @@ def _encoder(
 
 
 def _settings(args: argparse.Namespace) -> TrainSettings:
-    preset = TRAINING if args.models == BUNDLED else {}
+    preset = TRAINING if bundled(args) else {}
     return TrainSettings(**{**preset, **given(args, TrainSettings())})
 
 

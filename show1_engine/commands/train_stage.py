@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..bundled import STAGE_SIZES, STAGE_TRAINING, WEIGHTS
+from ..bundled import EDITIONS, STAGE_TRAINING
 from ..cascade import t5_of
 from ..checkpoints.find import cascade_in, missing_model, text_encoder_in
 from ..checkpoints.read import Checkpoint, read_checkpoint
@@ -35,7 +35,7 @@ from ..training.settings import StageTrainSettings
 from ..training.stage import StageTraining
 from ..training.student import Teacher, student_config
 from ..training.validation import Validation
-from .common import BUNDLED, given, models_folder
+from .common import bundled, given, models_folder
 from .terminal import Bar, say
 
 _HELD_OUT = 5  # one video in so many at most
@@ -99,8 +99,8 @@ def run(args: argparse.Namespace) -> None:
 
 def settings_of(args: argparse.Namespace) -> StageTrainSettings:
     """As given, else what suits the micro models, else the defaults."""
-    bundled = {**STAGE_TRAINING, "sizes": STAGE_SIZES[args.stage]}
-    preset = bundled if args.models == BUNDLED else {}
+    edition = bundled(args)
+    preset = {**STAGE_TRAINING, "sizes": edition.sizes[args.stage]} if edition else {}
     return StageTrainSettings(**{**preset, **given(args, StageTrainSettings()), "seed": args.seed})
 
 
@@ -146,7 +146,8 @@ def _sources(
             f"'{source.name}' is a student already, to which no student's LoRA can be applied; "
             "give --models the teacher's"
         )
-    folder = WEIGHTS if args.teacher == BUNDLED else Path(args.teacher)
+    edition = EDITIONS.get(str(args.teacher))
+    folder = edition.folder if edition else Path(args.teacher)
     paths = cascade_in(folder)
     if source.kind not in paths:
         raise missing_model(folder, source.kind)

@@ -11,7 +11,7 @@ from comfyui_server import PACK, ui_to_api
 from graphs import Graph
 from safetensors.torch import load_file
 
-from show1_engine.bundled import SETTINGS, TEMPLATE
+from show1_engine.bundled import EDITIONS
 
 NAME = "Show-1 Text to Video"
 # Stage node -> the engine's name for its frames, the prefix of its options on the command line.
@@ -53,11 +53,12 @@ def test_its_models_are_there(server, graph):
 
 def test_its_settings_are_those_that_are_measured(graph):
     """`show1_micro evaluate` judges the cascade as the template runs it."""
+    own = EDITIONS["micro2"]
     fields = dict(zip(STAGES, ("keyframes", "interpolate", "pixel_sr", "expert"), strict=True))
     for node in graph.prompt.values():
         if node["class_type"] in STAGES:
             field = fields[node["class_type"]]
-            wanted = {"preset": "reference"} | SETTINGS[field] | TEMPLATE[field]
+            wanted = {"preset": "reference"} | own.settings[field] | own.template[field]
             assert {name: node["inputs"][name] for name in wanted} == wanted
 
 
@@ -103,6 +104,8 @@ def test_frames_equal_the_engines(server, succeed, graph, tmp_path):
             "-m",
             "show1_engine",
             "generate",
+            "--models",
+            "micro2",
             "--prompt",
             texts["Prompt"]["value"],
             "--negative-prompt",

@@ -16,7 +16,7 @@ from show1_engine.video import write_mp4
 TEMPLATES = sorted((PACK / "workflows").glob("*.json"))
 BLUEPRINTS = sorted((PACK / "subgraphs").glob("*.json"))
 SHOWN = {  # frames, width and height of the saved video; the clip put in has 5 frames of 16x16
-    "Show-1 Text to Video": (29, 64, 64),
+    "Show-1 Text to Video": (29, 160, 96),
     "Show-1 Upscale Any Video": (5, 64, 64),
     "Show-1 Upscale x4": (5, 64, 64),
     "Show-1 Interpolate Any Video": (17, 16, 16),
@@ -80,7 +80,7 @@ def linked_models(workflow: dict) -> set[str]:
 
 def runs_here(workflow: dict) -> bool:
     return all(
-        node["widgets_values"][0].startswith("micro/")
+        node["widgets_values"][0].startswith(("micro/", "micro2/"))
         for node in workflow["nodes"]
         if node["type"] in LOADERS
     )

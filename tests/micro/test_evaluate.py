@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from show1_engine import bundled
 from show1_engine.__main__ import main
-from show1_engine.bundled import WEIGHTS
 from show1_engine.evaluation.measures import psnr, ssim
 from show1_micro.configs import REPOSITORIES
 from show1_micro.editions import EDITIONS
@@ -119,14 +119,16 @@ def test_ablations_from_training_to_tables(tmp_path, monkeypatch, capsys):
     assert "| latents alone |" in capsys.readouterr().out and picture.stat().st_size > 1000
 
 
-def test_every_stage_is_bundled():
-    assert all(
-        (WEIGHTS / name / "unet" / "config.json").is_file() for name in REPOSITORIES.values()
-    )
+@pytest.mark.parametrize("edition", bundled.EDITIONS)
+def test_every_stage_is_bundled(edition):
+    folder = bundled.EDITIONS[edition].folder
+    assert all((folder / name / "unet" / "config.json").is_file() for name in REPOSITORIES.values())
 
 
-def test_the_bundle_is_small():
-    assert sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()) <= 25e6
+@pytest.mark.parametrize("edition", bundled.EDITIONS)
+def test_the_bundle_is_small(edition):
+    files = [path for path in bundled.EDITIONS[edition].folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 25e6
 
 
 def test_the_command_line_exports_a_run(tmp_path):
