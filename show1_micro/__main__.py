@@ -239,7 +239,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     torch.set_num_threads(args.threads)
     results = evaluate(
-        args.models or EDITIONS[args.edition].weights,
+        args.models or EDITIONS[args.edition].bundle.folder,
         args.clips,
         _show,
         stages=tuple(args.stages),
@@ -306,7 +306,7 @@ def _export(args: argparse.Namespace) -> int:
     from .export import export_run
 
     for stage in args.stages:
-        target = args.target or EDITIONS[args.edition].weights
+        target = args.target or EDITIONS[args.edition].bundle.folder
         print(export_run(args.runs, stage, target, world=EDITIONS[args.edition]))
     return 0
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -27,8 +26,7 @@ class Edition:
     """What differs between the editions in training and judging.
 
     Attributes:
-        weights: folder of its models.
-        settings, template: as a bundled edition's.
+        bundle: its models' folder and the settings that suit them.
         keyframe, large: sizes of keyframes and of what super-resolution makes of them.
         draw: a random scene from a generator; `held_out` as in `world.random_scene`.
         render, centres: as `world`'s.
@@ -40,9 +38,7 @@ class Edition:
         part: side of the squares that super-resolution's single frames are cut to.
     """
 
-    weights: Path
-    settings: dict[str, dict[str, Any]]
-    template: dict[str, dict[str, Any]]
+    bundle: bundled.Edition
     keyframe: Size
     large: Size
     draw: Callable[..., Scene]
@@ -57,7 +53,7 @@ class Edition:
 
     def started(self, part: str) -> Path:
         """Where a network's training is to go on from: its own weights, or the first edition's."""
-        own = self.weights / part
+        own = self.bundle.folder / part
         return own if own.exists() else bundled.WEIGHTS / part
 
 
@@ -78,9 +74,7 @@ def _parts_of_paths(count: int, generator: Generator) -> tuple[list[Scene], Tens
 
 
 FIRST = Edition(
-    weights=bundled.WEIGHTS,
-    settings=bundled.SETTINGS,
-    template=bundled.TEMPLATE,
+    bundle=bundled.EDITIONS["micro"],
     keyframe=(KEYFRAME_SIZE, KEYFRAME_SIZE),
     large=(SR_SIZE, SR_SIZE),
     draw=world.random_scene,
@@ -94,9 +88,7 @@ FIRST = Edition(
     read=read_clip,
 )
 SECOND = Edition(
-    weights=bundled.EDITIONS["micro2"].folder,
-    settings=bundled.EDITIONS["micro2"].settings,
-    template=bundled.EDITIONS["micro2"].template,
+    bundle=bundled.EDITIONS["micro2"],
     keyframe=(24, 40),
     large=(96, 160),
     draw=landscape.random_view,

@@ -59,10 +59,10 @@ class Judge:
         self, folder: Path, seed: int = 1_000_000, template: bool = False, *, edition: int = 1
     ):
         self.seed, self.world = seed, EDITIONS[edition]
-        changes = self.world.template if template else {}
+        changes = self.world.bundle.template if template else {}
         self.settings = {
             field: {**settings, **changes.get(field, {})}
-            for field, settings in self.world.settings.items()
+            for field, settings in self.world.bundle.settings.items()
         }
         runtime = PlainRuntime("cpu", torch.float32)
         paths = cascade_in(folder)

@@ -219,7 +219,7 @@ class Trainer(Run):
         folder = self.world.started(f"{REPOSITORIES[self.kind]}/unet")
         weights, _ = read_weights(folder, ("diffusion_pytorch_model",))
         self._begin_with({key: value.float() for key, value in weights.items()})
-        if folder.is_relative_to(self.world.weights):
+        if folder.is_relative_to(self.world.bundle.folder):
             self.counters["phase"] = len(self.data.phases) - 1
 
     def _start_from(self, folder: Path) -> None:

@@ -5,8 +5,10 @@ test_workflows.py.)
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 from comfyui_server import PACK, ui_to_api
 from graphs import Graph
 from safetensors.torch import load_file
@@ -62,6 +64,14 @@ def test_its_settings_are_those_that_are_measured(graph):
             assert {name: node["inputs"][name] for name in wanted} == wanted
 
 
+def generated(arguments: list[str], file: Path) -> dict[str, torch.Tensor]:
+    """Frames of every stage, by the engine's command with the template's models."""
+    command = [sys.executable, "-m", "show1_engine", "generate", "--models", "micro2"]
+    command += ["--device", "cpu", "--frames-out", str(file), *arguments]
+    subprocess.run(command, cwd=PACK, check=True)
+    return load_file(file)
+
+
 def test_frames_equal_the_engines(server, succeed, graph, tmp_path):
     """Every stage's frames against `python -m show1_engine generate`; fewer frames and steps than
     the template's.
@@ -97,29 +107,9 @@ def test_frames_equal_the_engines(server, succeed, graph, tmp_path):
     }
     succeed(graph)
 
-    file = tmp_path / "frames.safetensors"
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "show1_engine",
-            "generate",
-            "--models",
-            "micro2",
-            "--prompt",
-            texts["Prompt"]["value"],
-            "--negative-prompt",
-            texts["Negative prompt: expert"]["text"],
-            "--device",
-            "cpu",
-            "--frames-out",
-            file,
-            *arguments,
-        ],
-        cwd=PACK,
-        check=True,
-    )
-    expected = load_file(file)
+    arguments += ["--prompt", texts["Prompt"]["value"]]
+    arguments += ["--negative-prompt", texts["Negative prompt: expert"]["text"]]
+    expected = generated(arguments, tmp_path / "frames.safetensors")
     differences = {
         name: (load_file(path)["frames"] - expected[name]).abs().max()
         for name, path in saved.items()

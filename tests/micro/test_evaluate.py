@@ -11,7 +11,7 @@ from show1_engine.__main__ import main
 from show1_engine.evaluation.measures import psnr, ssim
 from show1_micro.configs import REPOSITORIES
 from show1_micro.editions import EDITIONS
-from show1_micro.evaluate import SPOIL, drawn, resized
+from show1_micro.evaluate import SPOIL, _refined, drawn, resized
 from show1_micro.untrained import write_untrained
 from show1_micro.world import frame_times, random_scene
 
@@ -19,8 +19,9 @@ from show1_micro.world import frame_times, random_scene
 def quicker(monkeypatch, edition, steps):
     """Lets the stages of an edition take only so many steps."""
     own = EDITIONS[edition]
-    settings = {stage: {**values, "steps": steps} for stage, values in own.settings.items()}
-    monkeypatch.setitem(EDITIONS, edition, replace(own, settings=settings))
+    settings = {stage: {**values, "steps": steps} for stage, values in own.bundle.settings.items()}
+    bundle = replace(own.bundle, settings=settings)
+    monkeypatch.setitem(EDITIONS, edition, replace(own, bundle=bundle))
 
 
 @pytest.fixture
@@ -80,6 +81,16 @@ def test_a_whole_evaluation(tmp_path, monkeypatch, edition):
     assert min(refined["psnr"], refined["input psnr"]) > 0 and 0 <= refined["closer"] <= 1
     assert results["interpolation"]["truth"]["linear psnr"] > 10
     assert set(results["seconds a call"]) == set(REPOSITORIES)
+
+
+def test_what_an_expert_makes_better_is_closer():
+    generator, world = torch.Generator().manual_seed(5), EDITIONS[2]
+    scene = world.draw(generator)
+    clean = world.render([scene], frame_times(4), *world.large)[0]
+    noisy = (clean + 0.1 * torch.randn(clean.shape, generator=generator)).clamp(0, 1)
+    better, worse = _refined(noisy, clean, world), _refined(clean, noisy, world)
+    assert better[0] > better[1] + 5 and better[2] == 1
+    assert worse[0] < worse[1] - 5 and worse[2] == 0
 
 
 def test_ablations_from_training_to_tables(tmp_path, monkeypatch, capsys):

@@ -123,7 +123,7 @@ def test_batches_have_the_editions_sizes(name, world):
 
 
 def test_bundled_keyframes_say_what_captions_say():
-    judge = Judge(SECOND.weights, template=True, edition=2)
+    judge = Judge(SECOND.bundle.folder, template=True, edition=2)
     many = judge.scenes(3, 0)
     made = [judge.run(KEYFRAMES, view, None, seed=judge.seed + i) for i, view in enumerate(many)]
     assert accuracy([read_view(clip) for clip in made], many)["all"] == 1
@@ -131,7 +131,7 @@ def test_bundled_keyframes_say_what_captions_say():
 
 def test_a_stage_without_a_model_is_named(tmp_path):
     for name in ("show-1-base", "show-1-sr2"):
-        (tmp_path / name).symlink_to(SECOND.weights / name)
+        (tmp_path / name).symlink_to(SECOND.bundle.folder / name)
     with pytest.raises(CheckpointError, match="interpolation"):
         evaluate(tmp_path, clips=1, stages=(INTERPOLATION,), edition=2)
 
