@@ -81,7 +81,8 @@ def run(lite0, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("micro") / "run"
     with pytest.MonkeyPatch.context() as patch:
         quick = {name: {**settings, "steps": 8} for name, settings in SETTINGS.items()}
-        patch.setitem(EDITIONS, 1, replace(EDITIONS[1], settings=quick))
+        bundle = replace(EDITIONS[1].bundle, settings=quick)
+        patch.setitem(EDITIONS, 1, replace(EDITIONS[1], bundle=bundle))
         patch.setattr(measured, "_SAMPLING", replace(measured._SAMPLING, frames=FRAMES))
         evaluate.evaluate(
             WEIGHTS,
