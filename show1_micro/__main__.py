@@ -86,6 +86,9 @@ def _add_training(commands: argparse._SubParsersAction) -> None:
     train.add_argument(
         "--anneal", action="store_true", help="let the learning rate fall to zero over this run"
     )
+    train.add_argument(
+        "--decoder-only", action="store_true", help="of the VAE: its latents stay as they are"
+    )
     train.add_argument("--edition", type=int, choices=(1, 2), default=1, help="of the world")
     train.add_argument("--threads", type=int, default=1)
     train.set_defaults(func=_train)
@@ -217,6 +220,7 @@ def _train(args: argparse.Namespace) -> int:
             args.seed,
             world=EDITIONS[args.edition],
             start=EDITIONS[args.edition].started("show-1-sr2/vae") if args.bundled else None,
+            decoder_only=args.decoder_only,
         )
         training.train(args.minutes, args.anneal, args.steps, every=300)
         return 0

@@ -113,9 +113,10 @@ def interpolation_clips(
     clean = pixels(many, times, world.keyframe, world=world)
     return _noise_batch(
         clean,
-        interpolation_condition(clean, generator),
+        interpolation_condition(grained(clean, generator, most=world.grain), generator),
         captions(many, generator, read),
         generator=generator,
+        early=world.noisy,
     )
 
 
@@ -170,7 +171,8 @@ def pixel_sr_stills(
     many = checkered_scenes(count, generator, world)
     times = torch.rand(count, 1, generator=generator)
     labels = torch.randint(0, NOISE_LEVELS, (count,), generator=generator)
-    condition = sr_condition(pixels(many, times, world.keyframe, world=world), labels, generator)
+    low = grained(pixels(many, times, world.keyframe, world=world), generator, most=world.grain)
+    condition = sr_condition(low, labels, generator)
     whole = torch.cat([pixels(many, times, world.large, world=world), condition], dim=1)
     both = cut(whole, world.part, generator, about=middles(many, times, world))
     return _noise_batch(
@@ -180,6 +182,7 @@ def pixel_sr_stills(
         generator=generator,
         labels=labels,
         still=True,
+        early=world.noisy,
     )
 
 
@@ -225,7 +228,8 @@ def pixel_sr_clips(
     times = torch.rand(count, 1, generator=generator) * 0.75 + frame_times(FRAMES) * 0.25
     clean = pixels(many, times, world.large, world=world)
     labels = torch.randint(0, NOISE_LEVELS, (count,), generator=generator)
-    condition = sr_condition(pixels(many, times, world.keyframe, world=world), labels, generator)
+    low = grained(pixels(many, times, world.keyframe, world=world), generator, most=world.grain)
+    condition = sr_condition(low, labels, generator)
     if part is not None:
         about = middles(many, times, world)
         both = cut(torch.cat([clean, condition], dim=1), part, generator, about=about)
@@ -233,8 +237,30 @@ def pixel_sr_clips(
     chained = torch.rand(count, generator=generator) < 0.6
     condition[chained, :, 0] = clean[chained, :, 0]
     return _noise_batch(
-        clean, condition, captions(many, generator, read), generator=generator, labels=labels
+        clean,
+        condition,
+        captions(many, generator, read),
+        generator=generator,
+        labels=labels,
+        early=world.noisy,
     )
+
+
+def grained(low: Tensor, generator: torch.Generator, most: float) -> Tensor:
+    """Frames (B, 3, F, h, w) with grain on every second clip, up to a deviation of `most`: as fine
+    as their pixels and three times as coarse, half of it the same in all frames, as sampled
+    keyframes have it.
+    """
+    if not most:
+        return low
+    (count, channels, frames), size = low.shape[:3], low.shape[-2:]
+    fine = torch.randn(count, channels, frames + 1, *size, generator=generator)
+    sides = [-(-side // 3) for side in size]
+    coarse = torch.randn(count, channels * (frames + 1), *sides, generator=generator)
+    coarse = F.interpolate(coarse, size=size, mode="bicubic").view_as(fine)
+    both = (fine + coarse / coarse.std()) / 2
+    level = most * (2 * torch.rand(count, 1, 1, 1, 1, generator=generator) - 1).clamp(min=0)
+    return low + level * (both[:, :, 1:] + both[:, :, :1])
 
 
 def sr_condition(low: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
@@ -260,12 +286,11 @@ def _noise_batch(
     still: bool = False,
     early: float = 0.0,
 ) -> Batch:
-    """`early`: share of the timesteps drawn where a clip's motion is decided; conditioned stages
-    have their own.
+    """`early`: share of the timesteps drawn where a clip's motion is decided, or, with a
+    condition, where noise is high.
     """
-    timesteps = draw_timesteps(
-        len(clean), generator, *((early,) if condition is None else (0.5, SHOWN))
-    )
+    levels = DECISIVE if condition is None else SHOWN
+    timesteps = draw_timesteps(len(clean), generator, early, levels=levels)
     noise = torch.randn(clean.shape, generator=generator)
     sample, weight = noised(clean, noise, COSINE[timesteps]), loss_weight(COSINE[timesteps])
     if condition is not None:
@@ -313,14 +338,17 @@ def latent_clips(
     pool: LatentPool,
     steps: int = EXPERT_STEPS,
     part: int | None = None,
+    late: float = 0.0,
 ) -> Batch:
-    """Latents of windows of eight frames, noised to timesteps below `steps`; `part`: of squares
-    of this side.
+    """Latents of windows of eight frames, noised to timesteps below `steps`, a share `late` of
+    them in the lowest quarter; `part`: of squares of this side.
     """
     many, latents = pool.draw(count, generator)
     if part is not None:
         latents = cut(latents, part, generator, step=1)
     timesteps = torch.randint(0, steps, (count,), generator=generator)
+    chosen = torch.rand(count, generator=generator) < late
+    timesteps = torch.where(chosen, timesteps // 4, timesteps)
     noise = torch.randn(latents.shape, generator=generator)
     return Batch(
         noised(latents, noise, LINEAR[timesteps]),

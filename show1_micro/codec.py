@@ -21,10 +21,15 @@ from .runs import WARM_UP, Run, half_precision
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
+    from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
 _BATCH, _RATE, _KL = 8, 1e-3, 1e-5
 _FINE = (4.0, 16.0)  # how much absolute and squared error of fine detail count more
 _PART, _WHOLE = 48, 3  # side of a training square; every how many batches have whole pictures
+# Half of the frames are checkered, one in three of itself and these: of two in three plain shapes
+# came out checkered, of one in three no checkers came back.
+_CHECKERED = 0.25
+_STRAY = 0.1  # deviation of the latents, of 1, up to which a decoder alone learns to ignore noise
 
 
 class TrainingCodec:
@@ -57,13 +62,27 @@ def load_codec(folder: Path) -> TrainingCodec:
 
 
 class VaeTraining(Run):
-    """Training of the autoencoder on single frames."""
+    """Training of the autoencoder on single frames.
+
+    `start`: a VAE's folder to go on from. `decoder_only`: the latents stay as they are, and so an
+    expert stays one of theirs; the decoder learns to read them as an expert leaves them, with noise
+    in them, and on textures evenly.
+    """
 
     def __init__(
-        self, folder: Path, seed: int = 0, world: Edition = FIRST, start: Path | None = None
+        self,
+        folder: Path,
+        seed: int = 0,
+        world: Edition = FIRST,
+        start: Path | None = None,
+        *,
+        decoder_only: bool = False,
     ):
         torch.manual_seed(seed)
-        self.vae, self.world = initial_vae(), world
+        self.vae, self.world, self.decoder_only = initial_vae(), world, decoder_only
+        if decoder_only:
+            self.vae.encoder.requires_grad_(False)
+            self.vae.quant_conv.requires_grad_(False)
         generator = torch.Generator().manual_seed(seed)
         super().__init__("vae", folder, self.vae, generator=generator, ahead=1)
         if not self.resume() and start is not None:
@@ -77,15 +96,23 @@ class VaeTraining(Run):
         """
         whole = step % _WHOLE == 0
         area = self.world.large[0] * self.world.large[1] if whole else _PART**2
-        frames = self._frames(max(1, _BATCH * 64**2 // area), self.generator, whole)
+        count, more = max(1, _BATCH * 64**2 // area), 0.0 if self.decoder_only else _CHECKERED
+        frames = self._frames(count, self.generator, whole, more=more)
         with half_precision():
             posterior = self.vae.encode(frames).latent_dist
             noise = torch.randn(posterior.mean.shape, generator=self.generator)
-            again = self.vae.decode(posterior.mean + posterior.std * noise).sample.float()
+            again = self.vae.decode(posterior.mean + self._spread(posterior) * noise).sample.float()
         pull = _KL * posterior.kl().float().mean() / 64
         detail, true = _detail(again), _detail(frames)
         fine = _FINE[0] * F.l1_loss(detail, true) + _FINE[1] * F.mse_loss(detail, true)
         return F.l1_loss(again, frames) + F.mse_loss(again, frames) + fine + pull
+
+    def _spread(self, posterior: DiagonalGaussianDistribution) -> Tensor:
+        """Deviation of the noise that is put on the latents."""
+        if not self.decoder_only:
+            return posterior.std
+        strays = _STRAY * torch.rand(len(posterior.mean), 1, 1, 1, generator=self.generator)
+        return posterior.std + strays * posterior.mean.std()
 
     def rate(self, step: int, part: float) -> float:
         return _RATE * warm_up(step, WARM_UP) * annealed(part)
@@ -112,11 +139,18 @@ class VaeTraining(Run):
             latents = self.vae.encode(frames).latent_dist.mean
             return frames, latents, self.vae.decode(latents).sample.clamp(-1, 1)
 
-    def _frames(self, count: int, generator: torch.Generator, whole: bool = True) -> Tensor:
-        """Single frames (B, 3, H, W) in [-1, 1], or squares out of them. Half of them are
-        checkered: of two in three plain shapes came out checkered, of one in three none did.
+    def _frames(
+        self,
+        count: int,
+        generator: torch.Generator,
+        whole: bool = True,
+        *,
+        more: float = _CHECKERED,
+    ) -> Tensor:
+        """Single frames (B, 3, H, W) in [-1, 1], or squares out of them; a share `more` is made
+        checkered.
         """
-        many = checkered_scenes(count, generator, self.world, more=0.25)
+        many = checkered_scenes(count, generator, self.world, more=more)
         times = torch.rand(count, 1, generator=generator)
         frames = pixels(many, times, self.world.large, world=self.world)
         if not whole:

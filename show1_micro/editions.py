@@ -36,6 +36,9 @@ class Edition:
         layers: background and surface everywhere, as `world.layers`.
         read: what a clip shows.
         part: side of the squares that super-resolution's single frames are cut to.
+        noisy: share of the conditioned stages' timesteps drawn where noise is high.
+        late: share of the latent expert's timesteps drawn in the lowest quarter, where it works.
+        grain: largest deviation of the grain on the conditions of every second clip, in [-1, 1].
     """
 
     bundle: bundled.Edition
@@ -50,6 +53,9 @@ class Edition:
     texture_cycles: int
     layers: Callable[..., tuple[Tensor, Tensor]]
     read: Callable[[Tensor], Reading]
+    noisy: float = 0.5
+    late: float = 0.0
+    grain: float = 0.0
 
     def started(self, part: str) -> Path:
         """Where a network's training is to go on from: its own weights, or the first edition's."""
@@ -100,5 +106,8 @@ SECOND = Edition(
     texture_cycles=landscape.CYCLES,
     layers=landscape.layers,
     read=read_view,
+    noisy=0.3,
+    late=0.6,
+    grain=0.09,
 )
 EDITIONS = {1: FIRST, 2: SECOND}

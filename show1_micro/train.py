@@ -69,7 +69,11 @@ SECOND_PHASES: dict[str, tuple[Phase, ...]] = {
         Phase((("pixel_sr_stills", 12),), 300, 8e-4),
         Phase((*(("pixel_sr_stills", 12),) * 6, ("pixel_sr_parts", 1)), 5000, 8e-4),
         Phase(
-            (*(("pixel_sr_stills", 12), ("pixel_sr_parts", 1)) * 3, ("pixel_sr_clips", 1)),
+            tuple(
+                batch
+                for windows in ("pixel_sr_parts", "pixel_sr_clips")
+                for batch in (*(("pixel_sr_stills", 12),) * 6, (windows, 1))
+            ),
             None,
             6e-4,
         ),
@@ -162,8 +166,8 @@ class Trainer(Run):
             codec = load_codec(vae or Path(folder).parent / "vae")
             steps = EXPERT_STEPS if stage == "latent_expert" else STEPS
             pool = LatentPool(codec.encode, fresh=2 if edition == 1 else 1, world=self.world)
-            makers["latent_clips"] = partial(latent_clips, pool=pool, steps=steps)
-            makers["latent_parts"] = partial(latent_clips, pool=pool, steps=steps, part=16)
+            latents = partial(latent_clips, pool=pool, steps=steps, late=self.world.late)
+            makers |= {"latent_clips": latents, "latent_parts": partial(latents, part=16)}
         torch.manual_seed(seed)
         # eval: the dropout of the temporal convolutions is for small data
         self.unet = initial_unet(self.kind).eval()

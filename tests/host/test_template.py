@@ -95,6 +95,7 @@ def test_frames_equal_the_engines(server, succeed, graph, tmp_path):
                 "noise_level",
                 "strength",
                 "preset",
+                "sampler",
             ):
                 arguments += [f"--{prefix}-{name.replace('_', '-')}", str(value)]
         graph.prompt[f"save-{frames}"] = {

@@ -10,7 +10,8 @@ from show1_engine.loading import load_text_encoder
 from show1_engine.models.kinds import INTERPOLATION, KEYFRAMES
 from show1_engine.runtime import PlainRuntime
 from show1_micro import landscape
-from show1_micro.batches import MAKERS, captions, scenes
+from show1_micro.batches import MAKERS, LatentPool, captions, grained, latent_clips, scenes
+from show1_micro.codec import VaeTraining
 from show1_micro.editions import FIRST, SECOND
 from show1_micro.evaluate import Judge, evaluate
 from show1_micro.landscape import View, is_held_out, random_view, render
@@ -120,6 +121,37 @@ def test_batches_have_the_editions_sizes(name, world):
         parts = {"pixel_sr_stills": (world.part,) * 2, "pixel_sr_parts": (64, 64)}
         size = parts.get(name, world.large)
     assert batch.sample.shape[-2:] == size and batch.sample.isfinite().all()
+
+
+def test_every_second_condition_has_grain_up_to_the_most():
+    clean = torch.zeros(200, 3, 5, 24, 40)
+    found = grained(clean, seeded(), most=0.09)
+    spread = found.flatten(1).std(1)
+    assert 0.4 < float((spread == 0).float().mean()) < 0.6
+    assert 0.07 < float(spread.max()) < 0.1
+    some = found[spread > 0.02]
+    there = some.square().mean()
+    assert (some[..., 1:] * some[..., :-1]).mean() > 0.2 * there  # alike from pixel to pixel
+    assert (some[:, :, 1:] * some[:, :, :-1]).mean() > 0.3 * there  # and from frame to frame
+    assert grained(clean, seeded(), most=0.0) is clean
+
+
+def test_an_expert_learns_most_where_it_works():
+    pool = LatentPool(lambda video, source: torch.zeros(len(video), 4, 8, 2, 2), world=SECOND)
+    batch = latent_clips(300, seeded(), Captions("clip"), pool, late=0.6)
+    low = (batch.timesteps < 225).float().mean()
+    assert 0.6 < float(low) < 0.8 and int(batch.timesteps.max()) < 900
+
+
+def test_a_decoder_alone_learns_and_leaves_the_latents(tmp_path):
+    start = SECOND.bundle.folder / "show-1-sr2/vae"
+    training = VaeTraining(tmp_path, world=SECOND, start=start, decoder_only=True)
+    before = {key: value.clone() for key, value in training.mean.items()}
+    scaling = training.extra()["scaling"]
+    training.loop.step(training.loss, training.rate)
+    moved = {key for key, value in training.mean.items() if not torch.equal(value, before[key])}
+    assert moved and all(key.startswith(("decoder.", "post_quant_conv.")) for key in moved)
+    assert training.extra()["scaling"] == scaling
 
 
 def test_bundled_keyframes_say_what_captions_say():
