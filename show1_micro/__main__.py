@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from show1_engine.bundled import WEIGHTS
-from show1_engine.errors import Show1Error, one_of
+from show1_engine.errors import InputError, Show1Error, one_of
 
 if TYPE_CHECKING:
     from show1_engine.training.settings import TrainSettings
@@ -211,6 +211,8 @@ def _train(args: argparse.Namespace) -> int:
     from .editions import EDITIONS
     from .train import Trainer
 
+    if args.decoder_only and args.stage != "vae":
+        raise InputError(f"--decoder-only: '{args.stage}' has no decoder, a VAE has; leave it out")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an orderly end: the state is saved
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(args.threads)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from show1_engine.checkpoints.read import read_weights
+from show1_engine.errors import InputError
 from show1_engine.evaluation.measures import mean_psnr
 from show1_engine.training.loop import annealed, load_state, warm_up
 
@@ -26,10 +27,8 @@ if TYPE_CHECKING:
 _BATCH, _RATE, _KL = 8, 1e-3, 1e-5
 _FINE = (4.0, 16.0)  # how much absolute and squared error of fine detail count more
 _PART, _WHOLE = 48, 3  # side of a training square; every how many batches have whole pictures
-# Half of the frames are checkered, one in three of itself and these: of two in three plain shapes
-# came out checkered, of one in three no checkers came back.
-_CHECKERED = 0.25
-_STRAY = 0.1  # deviation of the latents, of 1, up to which a decoder alone learns to ignore noise
+_CHECKERED = 0.25  # made so, to half of all frames: of two in three plain shapes came out checkered
+_STRAY = 0.1  # largest noise on a decoder's latents when it learns alone, of their deviation
 
 
 class TrainingCodec:
@@ -85,7 +84,14 @@ class VaeTraining(Run):
             self.vae.quant_conv.requires_grad_(False)
         generator = torch.Generator().manual_seed(seed)
         super().__init__("vae", folder, self.vae, generator=generator, ahead=1)
-        if not self.resume() and start is not None:
+        if self.resume():
+            return
+        if decoder_only and start is None:
+            raise InputError(
+                f"vae: --decoder-only learns to read latents that are there, and {folder} holds no "
+                "training; add --bundled"
+            )
+        if start is not None:
             weights, _ = read_weights(start, ("diffusion_pytorch_model",))
             self.vae.load_state_dict({key: value.float() for key, value in weights.items()})
             self.loop.average.restart()
@@ -96,7 +102,8 @@ class VaeTraining(Run):
         """
         whole = step % _WHOLE == 0
         area = self.world.large[0] * self.world.large[1] if whole else _PART**2
-        count, more = max(1, _BATCH * 64**2 // area), 0.0 if self.decoder_only else _CHECKERED
+        count = max(1, _BATCH * 64**2 // area)
+        more = 0.0 if self.decoder_only else _CHECKERED
         frames = self._frames(count, self.generator, whole, more=more)
         with half_precision():
             posterior = self.vae.encode(frames).latent_dist

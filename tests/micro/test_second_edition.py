@@ -5,11 +5,12 @@ import torch
 import torch.nn.functional as F
 
 from show1_engine.bundled import WEIGHTS
-from show1_engine.errors import CheckpointError
+from show1_engine.errors import CheckpointError, InputError
 from show1_engine.loading import load_text_encoder
 from show1_engine.models.kinds import INTERPOLATION, KEYFRAMES
 from show1_engine.runtime import PlainRuntime
 from show1_micro import landscape
+from show1_micro.__main__ import main
 from show1_micro.batches import MAKERS, LatentPool, captions, grained, latent_clips, scenes
 from show1_micro.codec import VaeTraining
 from show1_micro.editions import FIRST, SECOND
@@ -152,6 +153,14 @@ def test_a_decoder_alone_learns_and_leaves_the_latents(tmp_path):
     moved = {key for key, value in training.mean.items() if not torch.equal(value, before[key])}
     assert moved and all(key.startswith(("decoder.", "post_quant_conv.")) for key in moved)
     assert training.extra()["scaling"] == scaling
+
+
+def test_no_decoder_learns_without_latents(tmp_path, capsys):
+    with pytest.raises(InputError, match="add --bundled"):
+        VaeTraining(tmp_path, world=SECOND, decoder_only=True)
+    assert main(["train", "keyframes", "--decoder-only", "--runs", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("error: --decoder-only: 'keyframes' has no decoder")
+    assert not list(tmp_path.iterdir())
 
 
 def test_bundled_keyframes_say_what_captions_say():
