@@ -22,7 +22,6 @@ from browser import Browser, launched_chromium  # noqa: E402
 
 from show1_engine.bundled import EDITIONS  # noqa: E402
 from show1_engine.video import write_mp4  # noqa: E402
-from show1_micro.world import Scene, frame_times, render  # noqa: E402
 
 HELP = PACK / "nodes" / "web" / "docs" / "pictures"
 STAGES = ("Show1Keyframes", "Show1Interpolate", "Show1PixelSR", "Show1LatentExpertSR")
@@ -53,8 +52,8 @@ def main(comfyui: Path) -> None:
             json.dumps({"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False})
         )
         with Server(comfyui, base=base, args=("--cpu", "--disable-api-nodes")) as server:
-            clips = {"micro": drawn_clip(), "micro2": text_to_video(server)}
-            screenshots(server, clips, sorted((PACK / "workflows").glob("*.json")))
+            clip = text_to_video(server)
+            screenshots(server, clip, sorted((PACK / "workflows").glob("*.json")))
     full_size().save(PACK / "workflows" / "Show-1 Text to Video (full size).jpg", quality=88)
 
 
@@ -112,19 +111,17 @@ def text_to_video(server: Server) -> Frames:
     return interpolated
 
 
-def screenshots(server: Server, clips: dict[str, Frames], templates: list[Path]) -> None:
-    """Run the templates that can run here in the editor, on a clip of their models' edition: their
-    thumbnails and screenshots.
+def screenshots(server: Server, clip: Frames, templates: list[Path]) -> None:
+    """Run the templates that can run here in the editor, those that take one on a clip of the
+    second edition: their thumbnails and screenshots.
     """
+    lay_in(server.base / "input", clip)
     with launched_chromium() as chromium:
         browser = Browser(server, chromium)
         for file in templates:
             workflow = json.loads(file.read_text())
-            edition = bundled_edition(workflow)
-            if edition is None:
+            if not runs_here(workflow):
                 continue
-            clip = clips[edition]
-            lay_in(server.base / "input", clip)
             with browser.page(VIEW) as page:
                 page.load(workflow)
                 page.set_widgets("file", "clip.mp4")
@@ -154,21 +151,13 @@ def cropped(screenshot: Path) -> Image.Image:
     )
 
 
-def bundled_edition(workflow: dict) -> str | None:
-    """Which one all its models are of, if any."""
-    found = {
-        node["widgets_values"][0].partition("/")[0]
+def runs_here(workflow: dict) -> bool:
+    """Whether all its models are bundled."""
+    return all(
+        node["widgets_values"][0].partition("/")[0] in EDITIONS
         for node in workflow["nodes"]
         if node["type"] in ("Show1LoadModel", "Show1LoadTextEncoder")
-    }
-    return found.pop() if len(found) == 1 and found <= set(EDITIONS) else None
-
-
-def drawn_clip() -> Frames:
-    """Small frames of the first edition's world."""
-    scene = Scene("circle", "red", "right", background="grey", texture="plain", travel=0.4)
-    frames = render([scene], frame_times(29), 16, width=16)[0]
-    return [Image.fromarray((frame * 255).round().byte().numpy()) for frame in frames]
+    )
 
 
 def lay_in(folder: Path, clip: Frames) -> None:

@@ -151,6 +151,7 @@ def _add_ablation(commands: argparse._SubParsersAction) -> None:
     ablate.add_argument(
         "--picture", type=Path, metavar="PNG", help="write samples of the ways there"
     )
+    ablate.add_argument("--edition", type=int, choices=(1, 2), default=1, help="of the cascade")
     ablate.add_argument("--threads", type=int, default=1)
     ablate.set_defaults(func=_ablate)
 
@@ -270,10 +271,10 @@ def _ablate(args: argparse.Namespace) -> int:
     from .ablate import ablate, markdown, train_experts
 
     torch.set_num_threads(args.threads)
-    train_experts(args.runs, args.seeds, args.steps, progress=_show)
+    train_experts(args.runs, args.seeds, args.steps, progress=_show, edition=args.edition)
     with tempfile.TemporaryDirectory() as scratch:
         results = ablate(
-            WEIGHTS,
+            args.edition,
             args.runs,
             Path(scratch),
             seeds=args.seeds,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ from show1_engine.models.memory import unet_bytes
 from show1_engine.runtime import PlainRuntime
 from show1_engine.training.loop import load_state
 
-from .configs import FRAMES, SR_SIZE
-from .evaluate import SPOIL, Judge, drawn
+from .configs import FRAMES
+from .editions import EDITIONS
+from .evaluate import SPOIL, Judge
 from .export import export_run
 from .preview import save_picture
-from .recogniser import ATTRIBUTES, Reading, accuracy, read_clip
+from .recogniser import ATTRIBUTES, Reading, accuracy
 from .world import Scene, frame_times
 
 EXPERTS = {"latent_expert": "0-900", "latent_expert_full": "0-1000"}
@@ -39,7 +41,9 @@ WAYS = {  # and the stage of each that holds most
 Progress = Callable[[str], None]
 
 
-def train_experts(runs: Path, seeds: int, steps: int, progress: Progress) -> None:
+def train_experts(
+    runs: Path, seeds: int, steps: int, progress: Progress, *, edition: int = 1
+) -> None:
     """Train both kinds of expert for `steps` steps from each seed, on the autoencoder in
     `runs`/vae; resumable.
     """
@@ -47,7 +51,8 @@ def train_experts(runs: Path, seeds: int, steps: int, progress: Progress) -> Non
 
     for seed in range(1, seeds + 1):
         for stage in EXPERTS:
-            trainer = Trainer(stage, _folder(runs, seed) / stage, seed, vae=runs / "vae")
+            folder = _folder(runs, seed) / stage
+            trainer = Trainer(stage, folder, seed, vae=runs / "vae", edition=edition)
             if (left := steps - trainer.counters["step"]) > 0:
                 trainer.train(minutes=float("inf"), anneal=True, steps=left, show=progress)
 
@@ -57,21 +62,22 @@ def _folder(runs: Path, seed: int) -> Path:
 
 
 def ablate(
-    models: Path,
+    edition: int,
     runs: Path,
     scratch: Path,
+    *,
     seeds: int,
     clips: int,
     picture: Path | None,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Compare on `clips` unseen scenes, with the cascade in `models` and the experts of
+    """Compare on `clips` unseen scenes, with the bundled cascade of an edition and the experts of
     `train_experts`.
 
     Returns:
         {"ways": {way: numbers}, "timesteps": {range: {seed: {corruption: numbers}}}}, JSON-ready.
     """
-    judge = Judge(models)
+    judge = Judge(EDITIONS[edition].bundle.folder, template=True, edition=edition)
     experts = {
         (stage, seed): _expert(runs, scratch, stage, seed=seed)
         for seed in range(1, seeds + 1)
@@ -107,8 +113,8 @@ def _ways(
     rows: list[Tensor],
     progress: Progress,
 ) -> dict[str, Any]:
-    """Text to eight frames of 64x64 in four ways: recogniser's shares, seconds, estimated
-    activations of the largest stage in MB.
+    """Text to eight large frames in four ways: recogniser's shares, seconds, estimated activations
+    of the largest stage in MB.
 
     "latents alone" is the expert of all timesteps (seed 1) drawing from pure noise.
     """
@@ -118,7 +124,7 @@ def _ways(
     for index, scene in enumerate(scenes):
         made = _all_ways(judge, experts["latent_expert_full", 1], scene, seed=judge.seed + index)
         for way, (frames, spent) in made.items():
-            readings[way].append(read_clip(frames))
+            readings[way].append(judge.world.read(frames))
             seconds[way] += spent
         if index < 3:
             rows.append(torch.cat([frames[::3] for frames, _ in made.values()]))
@@ -136,15 +142,16 @@ def _ways(
 
 
 def _activations(judge: Judge, kind: str) -> float:
-    """Estimated memory of one forward on eight frames of 64x64, in MB."""
-    side = SR_SIZE // 4 if kind == LATENT_EXPERT else SR_SIZE
+    """Estimated memory of one forward on eight large frames, in MB."""
+    shrink = 4 if kind == LATENT_EXPERT else 1
+    height, width = (side // shrink for side in judge.world.large)
     return round(
         unet_bytes(
             judge.models[kind].network.config,
             1,
             FRAMES,
-            height=side,
-            width=side,
+            height=height,
+            width=width,
             dtype=torch.float32,
         )
         / 1e6,
@@ -167,7 +174,7 @@ def _all_ways(
     fine, third = timed(LATENT_EXPERT, large)
     direct, fourth = timed(LATENT_EXPERT, small)
     own, judge.models[LATENT_EXPERT] = judge.models[LATENT_EXPERT], full
-    blank = torch.full((FRAMES, SR_SIZE, SR_SIZE, 3), 0.5)
+    blank = torch.full((FRAMES, *judge.world.large, 3), 0.5)
     alone, fifth = timed(LATENT_EXPERT, blank, strength=1.0, steps=30, cfg=3.0)
     judge.models[LATENT_EXPERT] = own
     return dict(
@@ -192,22 +199,17 @@ def _timesteps(
     """
     found: dict[str, dict[str, dict[str, list[list[float]]]]] = {}
     for index, scene in enumerate(judge.scenes(clips, 21)):
-        truth = drawn(scene, frame_times(FRAMES) * 0.25, SR_SIZE)
+        truth = judge.drawn(scene, frame_times(FRAMES) * 0.25, judge.world.large)
         for spoil, apply in SPOIL.items():
             bad = apply(truth, torch.Generator().manual_seed(judge.seed + index))
-            _note(found, "input", "-", spoil=spoil, made=bad, truth=truth, scene=scene)
+            note = partial(
+                _note, found, spoil=spoil, truth=truth, scene=scene, read=judge.world.read
+            )
+            note("input", "-", made=bad)
             for (stage, seed), expert in experts.items():
                 judge.models[LATENT_EXPERT] = expert
                 made = judge.run(LATENT_EXPERT, scene, bad, seed=judge.seed + index)
-                _note(
-                    found,
-                    EXPERTS[stage],
-                    str(seed),
-                    spoil=spoil,
-                    made=made,
-                    truth=truth,
-                    scene=scene,
-                )
+                note(EXPERTS[stage], str(seed), made=made)
         progress(f"timesteps {index + 1}/{clips}")
     return {
         name: {
@@ -222,12 +224,14 @@ def _note(
     found: dict[str, Any],
     name: str,
     seed: str,
+    *,
     spoil: str,
     made: Tensor,
     truth: Tensor,
     scene: Scene,
+    read: Callable[[Tensor], Reading],
 ) -> None:
-    obeyed = read_clip(made).texture == scene.texture
+    obeyed = read(made).texture == scene.texture
     rows = found.setdefault(name, {}).setdefault(seed, {}).setdefault(spoil, [])
     rows.append([psnr(made, truth), ssim(made, truth), float(obeyed)])
 
@@ -243,7 +247,8 @@ def _means(rows: list[list[float]]) -> dict[str, float]:
 
 def _sheet(rows: list[Tensor], path: Path) -> None:
     """One clip a row, three frames of each way beside each other."""
-    save_picture(path, torch.cat([torch.cat(list(row), dim=1) for row in rows]), scale=2)
+    scale = 2 if rows[0].shape[1] < 96 else 1
+    save_picture(path, torch.cat([torch.cat(list(row), dim=1) for row in rows]), scale)
 
 
 def markdown(results: dict[str, Any]) -> str:

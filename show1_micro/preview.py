@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from .batches import interpolation_condition, pixels, sr_condition
 from .configs import FRAMES, scheduler_config
 from .editions import FIRST, Edition
 from .initial import clock_readings
+from .looks import look_at, summary
 from .recogniser import accuracy
 from .stills import spatial_only
 from .text import Captions
@@ -36,7 +38,7 @@ def preview(
     sheet: Path,
     *,
     world: Edition = FIRST,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Sample with the given weights, write a PNG and return scores ({} for stages without a quick
     test).
     """
@@ -46,7 +48,7 @@ def preview(
 
 def _keyframes(
     unet: nn.Module, captions: Captions, still: bool, sheet: Path, *, world: Edition
-) -> dict[str, float]:
+) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(1234)
     places = torch.arange(3 * COUNT) % FRAMES
     count, frames = (3 * COUNT, 1) if still else (COUNT, FRAMES)
@@ -60,7 +62,7 @@ def _keyframes(
 
 def _interpolation(
     unet: nn.Module, captions: Captions, still: bool, sheet: Path, *, world: Edition
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """PSNR of the frames between two far keyframes, and that of their linear blend."""
     generator = torch.Generator().manual_seed(1234)
     scenes, times = world.between(COUNT, generator)
@@ -85,7 +87,7 @@ def _interpolation(
 
 def _pixel_sr(
     unet: nn.Module, captions: Captions, still: bool, sheet: Path, *, world: Edition
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """PSNR of single enlarged frames (or windows), that of bicubic, and whether the texture word
     was obeyed.
     """
@@ -131,14 +133,20 @@ def scores(
     names: tuple[str, ...] | None = None,
     *,
     world: Edition = FIRST,
-) -> dict[str, float]:
-    """Accuracies of clips (B, 3, F, H, W) in [-1, 1], and the share of them that fits a drawing
-    closely.
+) -> dict[str, Any]:
+    """Accuracies of clips (B, 3, F, H, W) in [-1, 1], the share of them that fits a drawing
+    closely, and the medians of their looks.
     """
-    readings = [world.read(clip.movedim(0, -1) / 2 + 0.5) for clip in clips]
+    many = [clip.movedim(0, -1) / 2 + 0.5 for clip in clips]
+    readings = [world.read(images) for images in many]
     shares = accuracy(readings, scenes, names) if names else accuracy(readings, scenes)
     close = sum(reading.error < 0.15 for reading in readings) / len(readings)
-    return {**{name: round(share, 3) for name, share in shares.items()}, "close": round(close, 3)}
+    looks = summary([look_at(*pair, world) for pair in zip(many, readings, strict=True)])
+    return {
+        **{name: round(share, 3) for name, share in shares.items()},
+        "close": round(close, 3),
+        "looks": {name: round(found["median"], 3) for name, found in looks.items()},
+    }
 
 
 @torch.no_grad()

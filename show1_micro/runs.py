@@ -63,6 +63,7 @@ class Run:
         counters: dict[str, float] | None = None,
     ):
         self.name, self.folder, self.generator = name, Path(folder), generator
+        _contiguous_norms(network)
         parameters = dict(network.named_parameters())
         self.loop = TrainingLoop(
             name,
@@ -161,6 +162,15 @@ class Run:
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         log.info("%s %s", self.name, entry)
+
+
+def _contiguous_norms(network: nn.Module) -> None:
+    """bfloat16 convolutions hand on pictures with the channels last, on which GroupNorm's backward
+    pass is slow: a step with whole pictures takes a third less so.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.GroupNorm):
+            layer.register_forward_pre_hook(lambda _, given: (given[0].contiguous(),))
 
 
 def _as_written_now(state: dict[str, Any], names: list[str]) -> dict[str, Any]:

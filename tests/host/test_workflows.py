@@ -21,9 +21,9 @@ SHOWN = {  # frames, width and height of the saved video; the clip put in has 5 
     "Show-1 Upscale x4": (5, 64, 64),
     "Show-1 Interpolate Any Video": (17, 16, 16),
     "Show-1 Train and Use a Motion LoRA": (29, 16, 16),
-    "Show-1 Long Video with a Prompt Schedule": (93, 64, 64),
-    "Show-1 Image to Video and Extend": (45, 64, 64),
-    "Show-1 Draft Many, Keep One": (29, 64, 64),
+    "Show-1 Long Video with a Prompt Schedule": (93, 160, 96),
+    "Show-1 Image to Video and Extend": (45, 160, 96),
+    "Show-1 Draft Many, Keep One": (29, 160, 96),
 }
 LOADERS = {"Show1LoadModel", "Show1LoadTextEncoder"}
 WIRE = """() => {

@@ -20,7 +20,7 @@ def quicker(monkeypatch, edition, steps):
     """Lets the stages of an edition take only so many steps."""
     own = EDITIONS[edition]
     settings = {stage: {**values, "steps": steps} for stage, values in own.bundle.settings.items()}
-    bundle = replace(own.bundle, settings=settings)
+    bundle = replace(own.bundle, settings=settings, template={})
     monkeypatch.setitem(EDITIONS, edition, replace(own, bundle=bundle))
 
 
@@ -97,8 +97,8 @@ def test_ablations_from_training_to_tables(tmp_path, monkeypatch, capsys):
     """One step of training and one clip: at chance, so only what is written is checked."""
     from show1_micro.codec import VaeTraining
 
-    quicker(monkeypatch, 1, steps=5)
-    VaeTraining(tmp_path / "runs" / "vae").train(minutes=1e-4)
+    quicker(monkeypatch, 2, steps=5)
+    VaeTraining(tmp_path / "runs" / "vae", world=EDITIONS[2]).train(minutes=1e-4)
     picture = tmp_path / "ways.png"
     assert (
         main(
@@ -113,6 +113,8 @@ def test_ablations_from_training_to_tables(tmp_path, monkeypatch, capsys):
                 "1",
                 "--clips",
                 "1",
+                "--edition",
+                "2",
                 "--json",
                 str(tmp_path / "numbers.json"),
                 "--picture",
