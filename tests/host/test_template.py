@@ -96,6 +96,7 @@ def test_frames_equal_the_engines(server, succeed, graph, tmp_path):
                 "strength",
                 "preset",
                 "sampler",
+                "color_match",
             ):
                 arguments += [f"--{prefix}-{name.replace('_', '-')}", str(value)]
         graph.prompt[f"save-{frames}"] = {
