@@ -19,8 +19,11 @@ from show1_micro.world import frame_times, random_scene
 def quicker(monkeypatch, edition, steps):
     """Lets the stages of an edition take only so many steps."""
     own = EDITIONS[edition]
-    settings = {stage: {**values, "steps": steps} for stage, values in own.bundle.settings.items()}
-    bundle = replace(own.bundle, settings=settings, template={})
+    settings, template = (
+        {stage: {**values, "steps": steps} for stage, values in found.items()}
+        for found in (own.bundle.settings, own.bundle.template)
+    )
+    bundle = replace(own.bundle, settings=settings, template=template)
     monkeypatch.setitem(EDITIONS, edition, replace(own, bundle=bundle))
 
 
