@@ -200,6 +200,7 @@ def _add_trial(parser: argparse.ArgumentParser, steps: int, batch_size: int) -> 
     parser.add_argument("--strengths", type=float, nargs="+", default=[0.0, 0.5, 1.0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scenes", type=int, default=0, help="seed of the judged scenes")
+    parser.add_argument("--edition", type=int, choices=(1, 2), default=1, help="of the cascade")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there too")
     parser.add_argument("--picture", type=Path, metavar="PNG", help="write some of the clips")
     parser.add_argument("--threads", type=int, default=1)
@@ -324,7 +325,7 @@ def _motion(args: argparse.Namespace) -> int:
     return _trial(
         args,
         lambda settings: run_trial(
-            WEIGHTS / "show-1-base",
+            args.edition,
             args.path,
             settings,
             count=args.clips,
@@ -344,7 +345,7 @@ def _style(args: argparse.Namespace) -> int:
     return _trial(
         args,
         lambda settings: run_style(
-            WEIGHTS,
+            args.edition,
             args.texture,
             settings,
             count=args.clips,

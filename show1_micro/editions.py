@@ -32,6 +32,7 @@ class Edition:
         render, centres: as `world`'s.
         between: as many scenes, and the times (F,) or (B, F) of windows between keyframes.
         scene: its descriptions' class.
+        motions: words for those it is trained on.
         texture_cycles: of a texture, a height.
         layers: background and surface everywhere, as `world.layers`.
         read: what a clip shows.
@@ -50,6 +51,7 @@ class Edition:
     between: Callable[[int, Generator], tuple[list[Scene], Tensor]]
     part: int
     scene: type[Scene]
+    motions: tuple[str, ...]
     texture_cycles: int
     layers: Callable[..., tuple[Tensor, Tensor]]
     read: Callable[[Tensor], Reading]
@@ -89,6 +91,7 @@ FIRST = Edition(
     between=_far_keyframes,
     part=32,
     scene=Scene,
+    motions=tuple(world.MOTIONS),
     texture_cycles=world.TEXTURE_CYCLES,
     layers=world.layers,
     read=read_clip,
@@ -103,6 +106,7 @@ SECOND = Edition(
     between=_parts_of_paths,
     part=48,
     scene=landscape.View,
+    motions=tuple(landscape.MOTIONS),
     texture_cycles=landscape.CYCLES,
     layers=landscape.layers,
     read=read_view,

@@ -52,11 +52,14 @@ _SHADOW = 0.5
 class View(Scene):
     """A scene of this world; `background` is the light: "day", "dusk" or "night"."""
 
-    def caption(self, texture: bool = True) -> str:
-        """For instance "a striped red ring moving right at dusk"."""
+    def caption(self, texture: bool = True, motion: bool = True) -> str:
+        """For instance "a striped red ring moving right at dusk", or without the words for its
+        texture or its motion.
+        """
         surface = f"{self.texture} " if texture else ""
-        goes = self.motion if self.motion == "jumping" else f"moving {self.motion}"
-        return f"a {surface}{self.colour} {self.shape} {goes} {LIGHTS[self.background]}"
+        goes = " jumping" if self.motion == "jumping" else f" moving {self.motion}"
+        thing = f"a {surface}{self.colour} {self.shape}{goes if motion else ''}"
+        return f"{thing} {LIGHTS[self.background]}"
 
 
 def random_view(generator: torch.Generator, held_out: bool | None = None) -> View:

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from show1_engine.bundled import SETTINGS
 from show1_engine.frames import contact_sheet
 from show1_engine.loading import load_model, load_text_encoder
 from show1_engine.lora.merging import MotionLora, with_motion
@@ -24,38 +23,50 @@ from show1_engine.stages.keyframes import KeyframeSettings, keyframes
 from show1_engine.training.motion import MotionTraining
 from show1_engine.training.settings import TrainSettings
 
-from .configs import FRAMES, KEYFRAME_SIZE
+from .configs import FRAMES, REPOSITORIES
+from .editions import EDITIONS, Edition
 from .motions import clip, followed, motion_of
 from .preview import save_picture
-from .recogniser import Reading, read_clip
-from .world import Scene, random_scene
+from .recogniser import Reading
+from .world import Scene
 
-EXAMPLE = Scene(
-    "square", "blue", "right", background="white", texture="plain"
-)  # looks of the clip that is learned from
+BACKGROUNDS = {1: "white", 2: "day"}  # of the clip that is learned from
 LOOKS = ("shape", "colour", "background")
 SEED = (
     2_000_000  # of the judged scenes: neither training nor the judge of the cascade draws from it
 )
 
 
-def still_caption(scene: Scene) -> str:
-    """A scene's caption without its motion: what a motion LoRA is trained and used with."""
-    return f"a {scene.texture} {scene.colour} {scene.shape} on a {scene.background} background"
+def example_of(edition: int) -> Scene:
+    """The looks of the clip that is learned from: a blue square in the light."""
+    background = BACKGROUNDS[edition]
+    return EDITIONS[edition].scene(
+        "square", "blue", "right", background=background, texture="plain"
+    )
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A keyframe model and its text encoder."""
+    """An edition's keyframe model and its text encoder; captions leave the motion out, in training
+    and in use.
+    """
 
+    world: Edition
+    example: Scene
     model: Show1Model
     encode: Callable[[list[str]], Tensor]
 
     @classmethod
-    def of(cls, folder: Path) -> Trial:
+    def of(cls, edition: int) -> Trial:
+        world = EDITIONS[edition]
+        folder = world.bundle.folder / REPOSITORIES["keyframes"]
         runtime = PlainRuntime("cpu", torch.float32)
         encoder = load_text_encoder(folder, runtime)
-        return cls(load_model(folder, runtime), encoder.encode)
+        return cls(world, example_of(edition), load_model(folder, runtime), encoder.encode)
+
+    def clip(self, path: str) -> Tensor:
+        """What is learned from, (F, H, W, 3)."""
+        return clip(self.example, path, FRAMES, world=self.world)
 
     def train(
         self, path: str, settings: TrainSettings, report: Report = silent
@@ -64,8 +75,8 @@ class Trial:
         began = time.process_time()
         training = MotionTraining(
             self.model,
-            clip(EXAMPLE, path, FRAMES, size=KEYFRAME_SIZE),
-            self.encode([still_caption(EXAMPLE)]),
+            self.clip(path),
+            self.encode([self.example.caption(motion=False)]),
             settings=settings,
             empty=self.encode([""]),
         )
@@ -77,40 +88,41 @@ class Trial:
     ) -> list[Tensor]:
         """A sampled clip of each scene, captioned without a motion; seeds count from `start`."""
         model = self.model if lora is None else with_motion(self.model, lora, strength)
+        bundle = self.world.bundle
+        chosen = {**bundle.settings["keyframes"], **bundle.template["keyframes"], "cfg": cfg}
         made = []
         for index, scene in enumerate(scenes):
-            text = self.encode([still_caption(scene), ""])
-            settings = KeyframeSettings(
-                **{**SETTINGS["keyframes"], "cfg": cfg}, seed=SEED + start + index
-            )
+            text = self.encode([scene.caption(motion=False), ""])
+            settings = KeyframeSettings(**chosen, seed=SEED + start + index)
             made.append(keyframes(model, text[:1], text[1:], settings=settings).clamp(0, 1))
         return made
 
 
-def others(count: int, seed: int = 0) -> list[Scene]:
+def others(example: Scene, world: Edition, count: int, *, seed: int = 0) -> list[Scene]:
     """Scenes whose shape and colour are both other than the example's."""
     generator = torch.Generator().manual_seed(SEED + seed)
     found: list[Scene] = []
     while len(found) < count:
-        scene = random_scene(generator)
-        if scene.shape != EXAMPLE.shape and scene.colour != EXAMPLE.colour:
+        scene = world.draw(generator)
+        if scene.shape != example.shape and scene.colour != example.colour:
             found.append(scene)
     return found
 
 
-def shares(clips: list[Tensor], scenes: list[Scene], path: str) -> dict[str, float]:
+def shares(clips: list[Tensor], scenes: list[Scene], path: str, world: Edition) -> dict[str, float]:
     """Share of clips that move along the path, that keep each of the words, and how much of all
     movement the path explains.
     """
-    readings: list[Reading] = [read_clip(images) for images in clips]
+    readings: list[Reading] = [world.read(images) for images in clips]
     pairs = list(zip(readings, scenes, strict=True))
     kept = {
         name: sum(reading.matches(scene, name) for reading, scene in pairs) / len(pairs)
         for name in LOOKS
     }
     return {
-        "moves so": sum(motion_of(reading) == path for reading in readings) / len(pairs),
-        "explained": sum(followed(reading.places, path) for reading in readings) / len(pairs),
+        "moves so": sum(motion_of(reading, world) == path for reading in readings) / len(pairs),
+        "explained": sum(followed(reading.places, path, world) for reading in readings)
+        / len(pairs),
         **kept,
         "looks": sum(reading.matches(scene, *LOOKS) for reading, scene in pairs) / len(pairs),
         "n": len(pairs),
@@ -118,7 +130,7 @@ def shares(clips: list[Tensor], scenes: list[Scene], path: str) -> dict[str, flo
 
 
 def run_trial(
-    folder: Path,
+    edition: int,
     path: str,
     settings: TrainSettings,
     count: int,
@@ -135,18 +147,19 @@ def run_trial(
     a fair test. `picture`: a PNG of the clip learned from and, below, of six scenes at every
     strength, side by side.
     """
-    trial, judged = Trial.of(folder), others(count, scenes)
+    trial = Trial.of(edition)
+    judged = others(trial.example, trial.world, count, seed=scenes)
     lora, seconds = trial.train(path, settings, lambda step, total, _: say(f"step {step}/{total}"))
     found, made = at_strengths(
         strengths,
         lambda strength: trial.clips(
             judged, lora if strength else None, strength, start=1000 * scenes, cfg=cfg
         ),
-        lambda clips: shares(clips, judged, path),
+        lambda clips: shares(clips, judged, path, trial.world),
         say=say,
     )
     if picture is not None:
-        write_comparison(picture, clip(EXAMPLE, path, FRAMES, size=KEYFRAME_SIZE), made)
+        write_comparison(picture, trial.clip(path), made)
     return {
         "path": path,
         "settings": asdict(settings),

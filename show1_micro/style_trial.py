@@ -14,7 +14,6 @@ from typing import Any
 
 from torch import Tensor
 
-from show1_engine.bundled import SETTINGS
 from show1_engine.loading import load_model, load_text_encoder
 from show1_engine.lora.merging import with_motion
 from show1_engine.models.bundle import Show1Model
@@ -23,17 +22,17 @@ from show1_engine.stages.pixel_sr import PixelSRSettings, pixel_sr
 from show1_engine.training.motion import MotionTraining
 from show1_engine.training.settings import TrainSettings
 
-from .configs import FRAMES, KEYFRAME_SIZE, SR_SIZE
-from .evaluate import drawn
-from .motion_trial import EXAMPLE, LOOKS, SEED, at_strengths, others, write_comparison
-from .recogniser import accuracy, read_clip
+from .configs import FRAMES, REPOSITORIES
+from .editions import EDITIONS, Edition
+from .motion_trial import LOOKS, SEED, at_strengths, example_of, others, write_comparison
+from .recogniser import accuracy
 from .world import Scene, frame_times, with_words
 
 _TIMES = frame_times(FRAMES) * 0.25  # a window at the interpolated rate
 
 
 def run_style(
-    weights: Path,
+    edition: int,
     texture: str,
     settings: TrainSettings,
     count: int,
@@ -49,10 +48,13 @@ def run_style(
     as `motion_trial.run_trial` writes.
     """
     runtime = PlainRuntime("cpu")
-    model = load_model(weights / "show-1-sr1", runtime)
-    encode = load_text_encoder(weights / "show-1-base", runtime).encode
-    example = with_words(EXAMPLE, texture=texture)
-    truth, judged = drawn(example, _TIMES, SR_SIZE), others(count, scenes)
+    world = EDITIONS[edition]
+    folder = world.bundle.folder
+    model = load_model(folder / REPOSITORIES["pixel_sr"], runtime)
+    encode = load_text_encoder(folder / REPOSITORIES["keyframes"], runtime).encode
+    example = with_words(example_of(edition), texture=texture)
+    truth = world.render([example], _TIMES, *world.large)[0]
+    judged = others(example, world, count, seed=scenes)
     began = time.process_time()
     training = MotionTraining(
         model, truth, encode([example.caption(texture=False)]), settings=settings
@@ -62,9 +64,9 @@ def run_style(
     found, made = at_strengths(
         strengths,
         lambda strength: _enlarged(
-            with_motion(model, training.lora, strength), encode, judged, seed=scenes
+            with_motion(model, training.lora, strength), encode, judged, world=world, seed=scenes
         ),
-        lambda clips: _shares(clips, judged, texture),
+        lambda clips: _shares(clips, judged, texture, world),
         say=say,
     )
     if picture is not None:
@@ -83,19 +85,25 @@ def run_style(
 
 
 def _enlarged(
-    model: Show1Model, encode: Callable[[list[str]], Tensor], scenes: list[Scene], seed: int
+    model: Show1Model,
+    encode: Callable[[list[str]], Tensor],
+    scenes: list[Scene],
+    *,
+    world: Edition,
+    seed: int,
 ) -> list[Tensor]:
     """Drawn keyframe-size clips of the scenes, four times larger; the captions leave the texture
     out.
     """
+    chosen = {**world.bundle.settings["pixel_sr"], **world.bundle.template["pixel_sr"]}
     made = []
     for index, scene in enumerate(scenes):
         text = encode([scene.caption(texture=False), ""])
-        settings = PixelSRSettings(**SETTINGS["pixel_sr"], seed=SEED + 1000 * seed + index)
+        settings = PixelSRSettings(**chosen, seed=SEED + 1000 * seed + index)
         made.append(
             pixel_sr(
                 model,
-                drawn(scene, _TIMES, KEYFRAME_SIZE),
+                world.render([scene], _TIMES, *world.keyframe)[0],
                 text[:1],
                 negative=text[1:],
                 settings=settings,
@@ -104,9 +112,11 @@ def _enlarged(
     return made
 
 
-def _shares(clips: list[Tensor], scenes: list[Scene], texture: str) -> dict[str, float]:
+def _shares(
+    clips: list[Tensor], scenes: list[Scene], texture: str, world: Edition
+) -> dict[str, float]:
     """Share of clips with the texture, and of those that keep each of the words and all of them."""
-    readings = [read_clip(images) for images in clips]
+    readings = [world.read(images) for images in clips]
     kept = accuracy(readings, scenes, LOOKS)
     return {
         "texture": sum(reading.texture == texture for reading in readings) / len(clips),

@@ -49,11 +49,13 @@ class Scene:
     y: float = 0.5
     travel: float = 0.34
 
-    def caption(self, texture: bool = True) -> str:
-        """For instance "a striped red circle moving right on a grey background"."""
+    def caption(self, texture: bool = True, motion: bool = True) -> str:
+        """For instance "a striped red circle moving right on a grey background", or without the
+        words for its texture or its motion.
+        """
         surface = f"{self.texture} " if texture else ""
-        thing = f"a {surface}{self.colour} {self.shape}"
-        return f"{thing} moving {self.motion} on a {self.background} background"
+        goes = f" moving {self.motion}" if motion else ""
+        return f"a {surface}{self.colour} {self.shape}{goes} on a {self.background} background"
 
 
 def random_scene(

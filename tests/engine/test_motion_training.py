@@ -36,7 +36,7 @@ from show1_micro.world import Scene
 
 TEXT = torch.randn(2, 77, 64, generator=torch.Generator().manual_seed(1))
 QUICK = TrainSettings(steps=3, rank=2, window=4, gradient_checkpointing=False)
-CLIP = moving(Scene("square", "blue", "right", "white", "plain"), "orbit", 8, 16)
+CLIP = moving(Scene("square", "blue", "right", "white", "plain"), "orbit", 8)
 _models: dict[str, Show1Model] = {}
 
 
@@ -428,7 +428,7 @@ def test_command_line(tmp_path, capsys):
 def test_command_line_for_a_texture(tmp_path):
     write_mp4(
         tmp_path / "clip.mp4",
-        moving(Scene("square", "blue", "right", "white", "striped"), "orbit", 4, 64),
+        moving(Scene("square", "blue", "right", "white", "striped"), "orbit", 4, size=(64, 64)),
         8,
     )
     file = tmp_path / "stripes.safetensors"

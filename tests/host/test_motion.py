@@ -24,7 +24,7 @@ from show1_micro.motions import clip as moving
 from show1_micro.world import Scene
 
 MODEL = "micro/show-1-base"
-CLIP = moving(Scene("square", "blue", "right", "white", "plain"), "orbit", 10, 16)
+CLIP = moving(Scene("square", "blue", "right", "white", "plain"), "orbit", 10)
 seeds = count(3000)
 
 

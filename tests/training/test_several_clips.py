@@ -22,7 +22,7 @@ QUICK = TrainSettings(
     steps=3, rank=2, window=4, gradient_checkpointing=False, learning_rate=1e-2, objective="plain"
 )
 CLIPS = [
-    moving(Scene(shape, "blue", "right", "white", "plain"), "orbit", frames, 16)
+    moving(Scene(shape, "blue", "right", "white", "plain"), "orbit", frames)
     for shape, frames in (("square", 8), ("circle", 6))
 ]
 
