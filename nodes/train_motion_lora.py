@@ -138,7 +138,7 @@ def _more_inputs() -> list[io.Input]:
             default=_DEFAULTS.timesteps,
             optional=True,
             tooltip='"motion" trains mostly at the noise levels where motion is decided, '
-            '"even" at all alike.',
+            '"even" at all alike: for a texture.',
         ),
         io.Int.Input(
             "sample_every",

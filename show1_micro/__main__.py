@@ -176,17 +176,19 @@ def _add_trials(commands: argparse._SubParsersAction) -> None:
     )
     # Less than in SETTINGS: guidance by a caption without a motion works against the learned one.
     motion.add_argument("--cfg", type=float, default=2.0, help="guidance of the judged clips")
-    _add_trial(motion, steps=600, batch_size=4)
+    _add_trial(motion, steps=600, batch_size=4, timesteps="motion")
     motion.set_defaults(func=_motion)
     style = commands.add_parser(
         "style", help="the proof of styles: one clip's texture, learned by super-resolution"
     )
     style.add_argument("--texture", choices=("plain", "striped", "checkered"), default="striped")
-    _add_trial(style, steps=300, batch_size=1)
+    _add_trial(style, steps=300, batch_size=1, timesteps="even")
     style.set_defaults(func=_style)
 
 
-def _add_trial(parser: argparse.ArgumentParser, steps: int, batch_size: int) -> None:
+def _add_trial(
+    parser: argparse.ArgumentParser, steps: int, batch_size: int, timesteps: str
+) -> None:
     """What both proofs of training on one clip take."""
     parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument(
@@ -195,6 +197,7 @@ def _add_trial(parser: argparse.ArgumentParser, steps: int, batch_size: int) -> 
     parser.add_argument(
         "--targets", choices=("attention", "attention_and_ff"), default="attention_and_ff"
     )
+    parser.add_argument("--timesteps", choices=("motion", "even"), default=timesteps)
     parser.add_argument("--batch-size", type=int, default=batch_size)
     parser.add_argument("--clips", type=int, default=24, help="judged at each strength")
     parser.add_argument("--strengths", type=float, nargs="+", default=[0.0, 0.5, 1.0])
@@ -374,6 +377,7 @@ def _trial(
             batch_size=args.batch_size,
             gradient_checkpointing=False,
             targets=args.targets,
+            timesteps=args.timesteps,
             recolour=recolour,
         )
     )
