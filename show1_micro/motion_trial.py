@@ -155,7 +155,7 @@ def run_trial(
         lambda strength: trial.clips(
             judged, lora if strength else None, strength, start=1000 * scenes, cfg=cfg
         ),
-        lambda clips: shares(clips, judged, path, trial.world),
+        lambda clips: shares(clips, judged, path, world=trial.world),
         say=say,
     )
     if picture is not None:

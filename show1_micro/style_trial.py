@@ -66,7 +66,7 @@ def run_style(
         lambda strength: _enlarged(
             with_motion(model, training.lora, strength), encode, judged, world=world, seed=scenes
         ),
-        lambda clips: _shares(clips, judged, texture, world),
+        lambda clips: _shares(clips, judged, texture, world=world),
         say=say,
     )
     if picture is not None:
