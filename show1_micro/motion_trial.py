@@ -38,7 +38,7 @@ SEED = (
 
 
 def example_of(edition: int) -> Scene:
-    """The looks of the clip that is learned from: a blue square in the light."""
+    """The looks of the clip that is learned from: a blue square on light ground."""
     background = BACKGROUNDS[edition]
     return EDITIONS[edition].scene(
         "square", "blue", "right", background=background, texture="plain"
